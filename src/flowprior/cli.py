@@ -1,0 +1,219 @@
+"""`flowprior ...`: look at what is there, check an experiment, restore one picture."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flowprior.errors import FlowpriorError, one_line_errors
+from flowprior.solvers import OTHER_PRIORS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Flows as priors of inverse problems.",
+)
+
+
+@app.command(name="list")
+def list_pieces() -> None:
+    """Every flow, operator and solver with its settings."""
+    from flowprior.schema import REGISTRIES, generate_pieces
+
+    console = Console()
+    for kind, pieces in generate_pieces().items():
+        table = Table("name", "setting", "default", "meaning", title=f"{kind}s", title_justify="left")
+        for name, schema in pieces.items():
+            what = (REGISTRIES[kind].get(name).__doc__ or "").strip().partition("\n\n")[0]
+            table.add_row(f"[bold]{name}[/bold]", "", "", " ".join(escape(what).split()))
+            for setting, facts in schema.get("properties", {}).items():
+                default = json.dumps(facts["default"]) if "default" in facts else "required"
+                table.add_row("", setting, default, escape(facts.get("description", "")))
+            table.add_section()
+        console.print(table)
+
+
+@app.command()
+def schema(
+    root: Annotated[Path, typer.Option(help="The repository, below which workflow/schemas lies.")] = Path(),
+) -> None:
+    """Write the JSON schemas that the settings of all pieces imply, for the workflow and for editors."""
+    from flowprior.files import replacing
+    from flowprior.schema import PIECES, generate_pieces, generate_schema
+
+    folder = root / "workflow" / "schemas"
+    if not folder.is_dir():
+        raise FlowpriorError(f"no folder {folder}; run this in the repository, or name it: --root FOLDER")
+    for path, made in ((PIECES, generate_pieces()), (folder / "experiment.schema.json", generate_schema())):
+        with replacing(path) as part:
+            part.write_text(json.dumps(made, indent=2) + "\n")
+        print(f"wrote {path.name}")
+
+
+@app.command()
+def check(params: Annotated[Path, typer.Argument(help="An experiment, such as params/demo.yaml.")]) -> None:
+    """Check an experiment and say what it would run."""
+    from flowprior.params import load_experiment
+    from flowprior.plan import check_names, jobs, without_missing_solvers
+
+    experiment = load_experiment(params)
+    check_names(experiment)
+    experiment, skipped = without_missing_solvers(experiment)
+    for method, reason in skipped.items():
+        print(f"flowprior: method '{method}' is left out: {reason}", file=sys.stderr)
+    planned = jobs(experiment)
+    points = sum(
+        len(experiment.chunks(job.method, job.task)[job.chunk]) * experiment.images_of(job.method, job.split)
+        for job in planned
+    )
+    print(
+        f"{params} is in order: {len(experiment.priors)} flows, {len(experiment.tasks)} tasks, "
+        f"{len(experiment.methods)} methods, {len(planned)} jobs, {points} reconstructions"
+    )
+
+
+@app.command()
+def show(
+    results: Annotated[Path, typer.Argument(help="Results of an experiment, such as results/demo.")],
+    selected_by: Annotated[
+        str, typer.Option(help="How settings were chosen: validation, paper, oracle, or all.")
+    ] = "validation",
+) -> None:
+    """The summary of an experiment as a table."""
+    import pandas as pd
+
+    from flowprior.errors import unknown_name_message
+    from flowprior.evaluation.selection import SELECTIONS
+
+    if selected_by not in (*SELECTIONS, "all"):
+        raise FlowpriorError(unknown_name_message("choice", selected_by, [*SELECTIONS, "all"]))
+    path = results / "summary.csv"
+    if not path.is_file():
+        raise FlowpriorError(f"no summary at {path}; run the experiment first: make run")
+    summary = pd.read_csv(path)
+    if selected_by != "all":
+        summary = summary[summary["selected_by"] == selected_by]
+    Console().print(_summary_table(summary, f"{results}, settings chosen by: {selected_by}"))
+
+
+def _summary_table(summary: pd.DataFrame, title: str) -> Table:
+    """Only what differs is a column, so that it fits a terminal."""
+    flows = summary.loc[~summary["prior"].isin(OTHER_PRIORS.values()), "prior"]
+    optional = {
+        "prior": flows.nunique() > 1,
+        "selected_by": summary["selected_by"].nunique() > 1,
+        "n_diverged": bool(summary["n_diverged"].any()),
+    }
+    columns = [name for name in _COLUMNS if optional.get(name, True)]
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in columns:
+        heading, justify, _ = _COLUMNS[name]
+        table.add_column(heading, justify=justify, no_wrap=justify == "right", overflow="fold")
+    for task in summary["task"].unique():
+        for i, row in enumerate(summary[summary["task"] == task].to_dict("records")):
+            cells = [_COLUMNS[name][2].format_map(row) for name in columns]
+            table.add_row("" if i else cells[0], *cells[1:])
+        table.add_section()
+    return table
+
+
+_COLUMNS: dict[str, tuple[str, Literal["left", "right"], str]] = {
+    "task": ("task", "left", "{task}"),
+    "method": ("method", "left", "{method}"),
+    "prior": ("prior", "left", "{prior}"),
+    "setting": ("setting", "left", "{setting}"),
+    "selected_by": ("chosen by", "left", "{selected_by}"),
+    "psnr": ("PSNR", "right", "{psnr:.2f}"),
+    "interval": ("95 %", "right", "{psnr_low:.1f}..{psnr_high:.1f}"),
+    "ssim": ("SSIM", "right", "{ssim:.3f}"),
+    "seconds": ("s/image", "right", "{seconds_per_image:.2f}"),
+    "n": ("n", "right", "{n}"),
+    "n_diverged": ("diverged", "right", "{n_diverged}"),
+}
+
+
+@app.command()
+def restore(
+    picture: Annotated[Path, typer.Argument(help="The degraded picture.")],
+    checkpoint: Annotated[Path, typer.Option(help="A trained flow, such as results/demo/flows/haar_glow.")],
+    out: Annotated[Path, typer.Option(help="Where the restored picture is written.")],
+    task: Annotated[
+        str, typer.Option(help="A task of --params: what happened to the picture.")
+    ] = "denoising",
+    method: Annotated[str, typer.Option(help="A solver that uses a flow.")] = "map",
+    params: Annotated[Path, typer.Option(help="The experiment that describes tasks and methods.")] = Path(
+        "params/demo.yaml"
+    ),
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the solver, such as noise_std=0.1.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Tiles solved together.")] = 64,
+) -> None:
+    """Restore one picture. A picture larger than the flow's is solved in overlapping tiles."""
+    from flowprior import flows, restoring
+    from flowprior.params import load_experiment
+
+    experiment = load_experiment(params)
+    flow = flows.load(checkpoint)
+    settings = restoring.settings_for(experiment, task, method, _settings(setting or []))
+    restored, diverged = restoring.restore_file(
+        picture,
+        out,
+        flow,
+        experiment.tasks[task],
+        experiment.methods[method].solver or method,
+        settings,
+        batch,
+    )
+    said = ", ".join(f"{name}={value}" for name, value in settings.items())
+    print(f"{out}: {restored} tiles by {method} ({said})")
+    if diverged:
+        print(
+            f"flowprior: {diverged} of {restored} tiles diverged and stand as they last were", file=sys.stderr
+        )
+
+
+@app.command()
+def ui(
+    port: Annotated[int | None, typer.Option(help="Port; default: a free one.")] = None,
+) -> None:
+    """Show the recorded runs in a browser, served to this machine only, until Ctrl-C."""
+    from flowprior.tracking import serve
+
+    serve(Path.cwd(), port)
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    """`name=value` pairs; a value is read as YAML would read it."""
+    import yaml
+
+    found = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign:
+            raise FlowpriorError(f"--set takes name=value, got '{pair}'")
+        found[name] = yaml.safe_load(value)
+    return found
+
+
+def main() -> None:
+    """The program: user errors are one line on stderr and exit status 2."""
+    with one_line_errors():
+        app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Generative flows: layers, the flows, training, checkpoints. Nothing here knows of inverse problems.
+
+To add one: write a file with a class that follows `flowprior.flows.base.Flow`, and add its line below.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flowprior.registry import Registry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flowprior.flows.base import Flow
+
+REGISTRY: Registry[Flow] = Registry(
+    "flow",
+    {
+        "haar_glow": "flowprior.flows.haar_glow:HaarGlow",
+        "glow": "flowprior.flows.glow:Glow",
+        "chavez": "flowprior.flows.chavez:ChavezFlow",
+    },
+)
+
+
+def names() -> tuple[str, ...]:
+    """Every registered flow."""
+    return REGISTRY.names()
+
+
+def build(name: str, shape: tuple[int, int, int], **settings: Any) -> Flow:
+    """A flow with fresh weights for images of one shape.
+
+    Args:
+        name: a registered name.
+        shape: (C, H, W) of the images.
+        **settings: the flow's own settings; see its `Settings`.
+
+    Raises:
+        UnknownNameError: no such flow, naming the nearest.
+        FlowpriorError: a setting is misspelt or out of range, or the flow cannot take images of this shape.
+    """
+    return REGISTRY.get(name)(tuple(shape), REGISTRY.settings(name, settings))
+
+
+def load(path: str | Path) -> Flow:
+    """A trained flow from a checkpoint folder, in evaluation mode; see `flowprior.flows.checkpoint`."""
+    from flowprior.flows.checkpoint import load_flow
+
+    return load_flow(path)

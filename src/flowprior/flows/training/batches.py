@@ -1,0 +1,60 @@
+"""Batches of dequantised images, a function of identity and step alone: a resumed run sees the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowprior.images.quantise import dequantise
+from flowprior.randomness import generator
+
+
+class Batches:
+    """Training batches by step number.
+
+    Each epoch visits every image once in an order of its own; a batch that an epoch's end cuts short is filled from
+    the next. Mirror images and dequantisation noise follow from the step.
+
+    Args:
+        pixels: uint8 (N, H, W, C).
+        batch: images per step.
+        bits: grey levels per channel, 2^bits.
+        flips: mirror half of the images left to right.
+        key: identity of the run.
+    """
+
+    def __init__(self, pixels: np.ndarray, batch: int, bits: int, flips: bool, key: tuple[object, ...]) -> None:
+        self.pixels = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+        self.batch, self.bits, self.flips, self.key = batch, bits, flips, key
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.long)
+
+    def at(self, step: int) -> Tensor:
+        """The batch of one step: float32 (batch, C, H, W) in [0, 1)."""
+        first = step * self.batch
+        index = torch.tensor([self._image(first + i) for i in range(self.batch)])
+        source = generator(*self.key, "step", step)
+        images = self.pixels[index]
+        if self.flips:
+            mirrored = torch.rand(self.batch, generator=source) < 0.5
+            images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+        return dequantise(images, self.bits, torch.rand(images.shape, generator=source))
+
+    def _image(self, position: int) -> int:
+        epoch, place = divmod(position, len(self.pixels))
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = torch.randperm(len(self.pixels), generator=generator(*self.key, "epoch", epoch))
+        return int(self._order[place])
+
+
+def validation_batches(pixels: np.ndarray, batch: int, bits: int, key: tuple[object, ...]) -> Iterator[Tensor]:
+    """The validation images once, with noise that is the same each time."""
+    images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+    source = generator(*key, "validation")
+    noise = torch.rand(images.shape, generator=source)
+    for part, spread in zip(images.split(batch), noise.split(batch), strict=True):
+        yield dequantise(part, bits, spread)

@@ -1,0 +1,203 @@
+"""The training loop: maximum likelihood by Adam, averaged weights, validation, early stop, resume."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flowprior.errors import FlowpriorError
+from flowprior.flows.base import Flow, bits_per_dim
+from flowprior.flows.training.batches import Batches, validation_batches
+from flowprior.flows.training.state import RunState
+from flowprior.parallel import one_core_each
+from flowprior.params import TrainingSettings
+
+_INITIAL_BATCH = 256
+
+#: `map` over the cores that share a batch.
+Each = Callable[[Callable[[Tensor], Any], Sequence[Tensor]], list[Any]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training yields.
+
+    Attributes:
+        flow: the averaged weights with the lowest validation bits per dimension, in evaluation mode.
+        history: one record per validation: step, seconds, loss_bits_per_dim, validation_bits_per_dim,
+            learning_rate, images_per_second.
+        bits_per_dim: of `flow` on the validation images.
+        steps: steps done.
+        seconds: time spent, validation included, over all parts of a resumed run.
+    """
+
+    flow: Flow
+    history: list[dict[str, Any]]
+    bits_per_dim: float
+    steps: int
+    seconds: float
+
+
+def train(
+    flow: Flow,
+    train_pixels: np.ndarray,
+    validation_pixels: np.ndarray,
+    bits: int,
+    settings: TrainingSettings,
+    key: tuple[object, ...],
+    state_folder: Path | None = None,
+    progress: Callable[..., None] | None = None,
+    workers: int = 1,
+) -> Trained:
+    """Train a flow on 8-bit pixels.
+
+    A run that is killed and started again with the same arguments goes on from its last validation and ends with
+    the same bits as one left alone on the same machine with the same number of workers.
+
+    Args:
+        flow: fresh weights, on the device where to train.
+        train_pixels: uint8 (N, H, W, C).
+        validation_pixels: uint8 (M, H, W, C).
+        bits: grey levels per channel, 2^bits.
+        settings: see `TrainingSettings`.
+        key: identity of the run; every random number follows from it.
+        state_folder: where the run's state is kept for resuming; None: nowhere.
+        progress: called as progress(steps done, bits_per_dim=...).
+        workers: CPU cores that share each batch; 1 on a GPU.
+
+    Raises:
+        FlowpriorError: the loss stopped being finite.
+    """
+    device = next(flow.parameters()).device
+    batches = Batches(train_pixels, settings.batch, bits, settings.flips, key)
+    run = _begin(flow, batches, settings, device)
+    identity = repr((flow.name, flow.settings, flow.shape, bits, settings, key, train_pixels.shape))
+    if state_folder is not None and run.resume(state_folder, identity) and progress:
+        progress(run.step, resumed=True)
+    started, before = time.perf_counter(), run.seconds
+    with one_core_each(workers) as each:
+        while run.step < settings.steps and not _stale(run, settings):
+            stop = min(settings.steps, (run.step // settings.validate_every + 1) * settings.validate_every)
+            since, count = time.perf_counter(), stop - run.step
+            loss_sum = torch.zeros((), device=device)
+            while run.step < stop:
+                loss = _step(run, batches.at(run.step).to(device).chunk(workers), bits, settings, each)
+                loss_sum += loss
+                run.step += 1
+                if progress and run.step % 10 == 0:
+                    progress(run.step, bits_per_dim=round(float(loss), 3))
+            speed = count * settings.batch / (time.perf_counter() - since)
+            run.seconds = before + time.perf_counter() - started
+            _validate(run, validation_pixels, bits, settings, key, float(loss_sum) / count, speed, each)
+            run.seconds = before + time.perf_counter() - started
+            if state_folder is not None:
+                run.save(state_folder, identity)
+    kept = run.kept
+    assert isinstance(kept, Flow)
+    return Trained(kept.eval(), run.history, run.best, run.step, run.seconds)
+
+
+def _begin(flow: Flow, batches: Batches, settings: TrainingSettings, device: torch.device) -> RunState:
+    flow.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    first = torch.cat([batches.at(step) for step in range(max(1, _INITIAL_BATCH // settings.batch))])
+    flow.initialise(first.to(device))
+    optimiser = torch.optim.Adam(
+        flow.parameters(), lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), fused=True
+    )
+    return RunState(flow, copy.deepcopy(flow), copy.deepcopy(flow), optimiser)
+
+
+def _stale(run: RunState, settings: TrainingSettings) -> bool:
+    return settings.patience is not None and run.stale >= settings.patience
+
+
+def _step(run: RunState, parts: Sequence[Tensor], bits: int, settings: TrainingSettings, each: Each) -> Tensor:
+    flow = run.flow
+    assert isinstance(flow, Flow)
+    for group in run.optimiser.param_groups:
+        group["lr"] = learning_rate(settings, run.step)
+    parameters = list(flow.parameters())
+    count = sum(len(part) for part in parts)
+
+    def share(images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            loss = -flow.log_prob(images).sum() / count
+        return loss.detach(), torch.autograd.grad(loss, parameters)
+
+    losses, gradients = zip(*each(share, parts), strict=True)
+    for parameter, *shares in zip(parameters, *gradients, strict=True):
+        parameter.grad = shares[0] if len(shares) == 1 else torch.stack(shares).sum(0)
+    if settings.clip_value is not None:
+        nn.utils.clip_grad_value_(parameters, settings.clip_value)
+    norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm or math.inf)
+    if not bool(torch.isfinite(norm)):
+        raise FlowpriorError(
+            f"training of '{flow.name}' stopped at step {run.step}: the gradient is not finite; "
+            f"lower training.learning_rate (now {settings.learning_rate}) or training.clip_norm (now {settings.clip_norm})"
+        )
+    run.optimiser.step()
+    _average(run.averaged, flow, min(settings.ema, (1 + run.step) / (10 + run.step)) if settings.ema else 0.0)
+    return bits_per_dim(-torch.stack(losses).sum(), flow.dimensions, bits)
+
+
+def learning_rate(settings: TrainingSettings, step: int) -> float:
+    """Adam's rate at a step: linear warm-up, then constant or cosine decay to zero."""
+    if step < settings.warmup:
+        return settings.learning_rate * (step + 1) / settings.warmup
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    part = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * part))
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, flow: nn.Module, decay: float) -> None:
+    torch._foreach_lerp_(list(averaged.parameters()), list(flow.parameters()), 1 - decay)
+
+
+@torch.no_grad()
+def _validate(
+    run: RunState,
+    pixels: np.ndarray,
+    bits: int,
+    settings: TrainingSettings,
+    key: tuple[object, ...],
+    loss: float,
+    speed: float,
+    each: Each,
+) -> None:
+    averaged = run.averaged
+    assert isinstance(averaged, Flow)
+    device = next(averaged.parameters()).device
+
+    def share(images: Tensor) -> Tensor:
+        with torch.no_grad():  # a thread does not inherit the mode of the one that started it
+            return averaged.log_prob(images.to(device))
+
+    values = each(share, list(validation_batches(pixels, 64, bits, key)))
+    value = float(bits_per_dim(torch.cat(values).mean(), averaged.dimensions, bits))
+    if value < run.best:
+        run.best, run.stale = value, 0
+        run.kept.load_state_dict(averaged.state_dict())
+    else:
+        run.stale += 1
+    run.history.append(
+        {
+            "step": run.step,
+            "seconds": round(run.seconds, 2),
+            "loss_bits_per_dim": loss,
+            "validation_bits_per_dim": value,
+            "learning_rate": learning_rate(settings, run.step - 1),
+            "images_per_second": round(speed, 1),
+        }
+    )

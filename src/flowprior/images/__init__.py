@@ -1,0 +1,89 @@
+"""Where images come from, preparing and storing them.
+
+To add a source: write a file with a class that follows `flowprior.images.source.Source`, and add its line
+below. Nothing here needs torch, and naming the raw files reads nothing from the disk.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flowprior.registry import Registry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flowprior.images.source import Source
+    from flowprior.images.store import ImageSet
+    from flowprior.params import DataSettings
+
+SOURCES: Registry[Source] = Registry(
+    "image source",
+    {
+        "photos": "flowprior.images.photos:Photos",
+        "celeba": "flowprior.images.celeba:CelebA",
+        "folder": "flowprior.images.folder:Folder",
+    },
+)
+
+
+def names() -> tuple[str, ...]:
+    """Every registered source."""
+    return SOURCES.names()
+
+
+def source_of(data: DataSettings) -> Source:
+    """The source that the settings name.
+
+    Raises:
+        UnknownNameError: no such source, naming the nearest.
+    """
+    return SOURCES.get(data.source)(data)
+
+
+def raw_files(data: DataSettings) -> list[str]:
+    """The files that `prepare` reads, known without looking whether they are there.
+
+    Example:
+        >>> from flowprior.params import DataSettings
+        >>> raw_files(DataSettings(source="celeba"))
+        ['data/celeba/img_align_celeba.zip', 'data/celeba/list_eval_partition.txt']
+    """
+    return source_of(data).raw_files()
+
+
+def raw_settings(data: DataSettings) -> dict[str, Any]:
+    """The settings that the raw files depend on: changing a resolution or a limit fetches nothing again."""
+    return data.model_dump(include={"source", "path", "url", "checksum"})
+
+
+def fetch(data: DataSettings) -> None:
+    """Make the raw files that are missing: copied from scikit-image's wheel, or downloaded and verified.
+
+    Raises:
+        FlowpriorError: a file is missing and can not be had, or its checksum is wrong; nothing half-written
+            stays.
+    """
+    source_of(data).fetch()
+
+
+def prepare(data: DataSettings, out: Path) -> dict[str, Any]:
+    """Write `{train,validation,test}.npy` and `manifest.json` into `out`; see `flowprior.images.preparing`.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        FlowpriorError: raw files are missing, truncated or of a wrong checksum, more than 1 % of the images
+            (and more than one) can not be read, or a split is empty. `out` is then as it was before.
+    """
+    from flowprior.images.preparing import prepare
+
+    return prepare(data, out)
+
+
+def load(path: Path, manifest: Path, count: int | None = None) -> ImageSet:
+    """The first `count` images of a prepared split; see `flowprior.images.store.load`."""
+    from flowprior.images.store import load
+
+    return load(path, manifest, count)

@@ -1,0 +1,168 @@
+"""One job of inversion: a method on a task at several settings, from files to rows.
+
+The place where images, operators, flows and solvers meet; each of them knows nothing of the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from flowprior import flows, operators, solvers
+from flowprior.errors import FlowpriorError
+from flowprior.evaluation.metrics import psnr, psnr_chavez2021, ssim
+from flowprior.flows.base import Flow
+from flowprior.images import load
+from flowprior.images.quantise import to_float, to_pixels
+from flowprior.params import TaskSettings
+from flowprior.progress import Progress
+from flowprior.solvers.base import Result
+from flowprior.solvers.gaussian import Gaussian
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Measurements, truth, and what is to be done with them.
+
+    Attributes:
+        names: identity of each image.
+        y: measurements (N, ...).
+        truth: images (N, C, H, W) in [0, 1], for metrics alone; no solver sees it.
+        params: the rule's parameters: experiment, dataset, task_name, task, method, solver, prior, points, split,
+            batch, bits, seed.
+    """
+
+    names: tuple[str, ...]
+    y: Tensor
+    truth: Tensor
+    params: Any
+
+    @classmethod
+    def read(cls, measurement: Path, images: Path, manifest: Path, params: Any) -> Problem:
+        """Read measurements and truth, the first `params.number` images of the split."""
+        with np.load(measurement, allow_pickle=False) as arrays:
+            names = tuple(str(name) for name in arrays["names"][: params.number])
+            y = torch.from_numpy(arrays["y"][: params.number])
+        found = load(images, manifest, params.number)
+        if names != found.names:
+            raise FlowpriorError(f"{measurement} was made of other images than {images}; make the measurements again")
+        return cls(names, y, to_float(found.pixels, params.bits), params)
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """What a job leaves: rows, traces, and pictures uint8 (settings, N, H, W, C)."""
+
+    rows: pd.DataFrame
+    traces: pd.DataFrame
+    images: np.ndarray
+
+
+def load_prior(name: str, files: dict[str, str]) -> Flow | Gaussian | None:
+    """The prior of a job: a flow by its weights, the Gaussian, or none."""
+    if name == "none":
+        return None
+    if name == "gaussian":
+        return Gaussian.load(Path(files["gaussian"]))
+    return flows.load(Path(files["weights"]).parent)
+
+
+def invert(problem: Problem, prior: Flow | Gaussian | None, device: torch.device) -> Inverted:
+    """Solve every setting of the job on all its images, in batches."""
+    params = problem.params
+    task = TaskSettings(**params.task)
+    operator = operators.build(task.operator, tuple(problem.truth.shape[1:]), **task.settings)
+    if isinstance(prior, Flow):
+        prior = prior.to(device)
+    rows, traces, pictures = [], [], []
+    label = f"{params.task_name} by {params.method}, {params.split}"
+    progress = Progress(label, len(params.points) * len(problem.names))
+    for number, point in enumerate(params.points):
+        parts = []
+        for part in _batches(len(problem.names), params.batch):
+            before = number * len(problem.names) + part.start
+
+            def ahead(done: int, total: int, before: int = before, part: slice = part, point: Any = point) -> None:
+                progress.update(before + (part.stop - part.start) * done / total, setting=point["label"])
+
+            truth = problem.truth[part].to(device)
+            result = solvers.solve(
+                params.solver,
+                operator,
+                problem.y[part].to(device),
+                prior,
+                keys=problem.names[part],
+                seed=params.seed,
+                observer=lambda images, truth=truth: {"psnr": psnr(images, truth, 1.0)},
+                progress=ahead,
+                **point["settings"],
+            )
+            rows.append(_rows(problem, point, part, result, truth))
+            traces.append(_traces(problem, point, part, result))
+            parts.append(to_pixels(result.images))
+        pictures.append(np.concatenate(parts))
+    return Inverted(pd.concat(rows, ignore_index=True), pd.concat(traces, ignore_index=True), np.stack(pictures))
+
+
+def _batches(count: int, size: int) -> Iterator[slice]:
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
+
+
+def _rows(problem: Problem, point: Any, part: slice, result: Result, truth: Tensor) -> pd.DataFrame:
+    params = problem.params
+    images = result.images
+    return pd.DataFrame(
+        {
+            "experiment": params.experiment,
+            "dataset": params.dataset,
+            "split": params.split,
+            "image": problem.names[part],
+            "task": params.task_name,
+            "method": params.method,
+            "solver": params.solver,
+            "prior": params.prior,
+            "setting": point["label"],
+            "settings": json.dumps(point["settings"], sort_keys=True),
+            "paper": bool(point["paper"]),
+            "bits": params.bits,
+            "seed": params.seed,
+            "psnr": psnr(images, truth, 1.0).double().cpu().numpy(),
+            "ssim": ssim(images, truth, 1.0).double().cpu().numpy(),
+            "psnr_chavez2021": psnr_chavez2021(images, truth).double().cpu().numpy(),
+            "seconds": result.seconds / len(images),
+            "evaluations": result.evaluations.double().cpu().numpy(),
+            "status": result.status,
+        }
+    )
+
+
+def _traces(problem: Problem, point: Any, part: slice, result: Result) -> pd.DataFrame:
+    params, trace, names = problem.params, result.trace, problem.names[part]
+    steps, count = len(trace.seconds), len(names)
+    absent = torch.full((steps, count), float("nan"))
+    columns = {
+        key: trace.values.get(key, absent).double().flatten().numpy()
+        for key in ("psnr", "loss", "data_fit", "neg_log_prob")
+    }
+    return pd.DataFrame(
+        {
+            "task": params.task_name,
+            "method": params.method,
+            "prior": params.prior,
+            "split": params.split,
+            "setting": point["label"],
+            "image": np.tile(np.array(names), steps),
+            "evaluations": np.repeat(trace.evaluations.double().numpy(), count),
+            "seconds": np.repeat(trace.seconds.double().numpy() / count, count),
+            **columns,
+        }
+    )

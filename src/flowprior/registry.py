@@ -1,0 +1,99 @@
+"""One registry per kind of piece: a name and where the class lives, imported only when asked for.
+
+A piece is a class with an inner pydantic model `Settings`; adding one is a file and a line in its package's
+registry. Everything that works on names, settings or documentation of pieces goes through here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from flowprior.errors import FlowpriorError, UnknownNameError, unknown_name_message
+
+T = TypeVar("T")
+
+
+class Settings(BaseModel):
+    """Settings of one piece: frozen, and a misspelt name is an error that suggests the nearest one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def validated(model: type[S], values: Any, context: str) -> S:
+    """Build `model` from `values`, or raise a one-line error that names the setting and the remedy.
+
+    Args:
+        model: the pydantic model.
+        values: what a person wrote.
+        context: what is being set, for the message ("solver 'map'").
+
+    Raises:
+        FlowpriorError: for the first problem found.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        path = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            fields = _fields_at(model, problem["loc"][:-1])
+            raise FlowpriorError(
+                f"{context}: {unknown_name_message('setting', path.rsplit('.', 1)[-1], fields)}"
+            ) from None
+        message = problem["msg"].removeprefix("Value error, ")
+        given = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r}"
+        where = f"{path}: " if path else ""
+        raise FlowpriorError(f"{context}: {where}{message}{given}") from None
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Names of the settings at a place inside a nested model, as far as the annotations tell."""
+    current: Any = model
+    for part in location:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            field = current.model_fields.get(str(part))
+            current = field.annotation if field else None
+        else:  # dict[str, Model] or list[Model]: the key is free, the value type follows
+            current = (getattr(current, "__args__", None) or [None])[-1]
+    if isinstance(current, type) and issubclass(current, BaseModel):
+        return list(current.model_fields)
+    return []
+
+
+class Registry(Generic[T]):
+    """Named pieces of one kind.
+
+    Args:
+        kind: what a piece is called in messages, for example "solver".
+        places: name -> "module:Class".
+    """
+
+    def __init__(self, kind: str, places: dict[str, str]) -> None:
+        self.kind = kind
+        self._places = dict(places)
+
+    def names(self) -> tuple[str, ...]:
+        """Every registered name, in the order of the registry."""
+        return tuple(self._places)
+
+    def get(self, name: str) -> type[T]:
+        """The class registered under `name`.
+
+        Raises:
+            UnknownNameError: naming the nearest registered name.
+        """
+        if name not in self._places:
+            raise UnknownNameError(self.kind, name, self._places)
+        module, _, attribute = self._places[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def settings(self, name: str, values: dict[str, Any] | None = None) -> Any:
+        """The validated settings of piece `name`, defaults filled in."""
+        model: type[BaseModel] = self.get(name).Settings  # type: ignore[attr-defined]
+        return validated(model, values or {}, f"{self.kind} '{name}'")

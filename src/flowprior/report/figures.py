@@ -1,0 +1,143 @@
+"""Figures over methods: differences to the best baseline, and quality against cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from flowprior.report.lines import Line
+from flowprior.report.results import Results
+from flowprior.report.style import TEXT_WIDTH, legend, message, new_figure
+
+#: What the cost axis is called.
+COSTS = {"seconds": "seconds per image", "evaluations": "network evaluations per image"}
+#: Decibels shown below the best curve; a start far below would squeeze the rest.
+_SHOWN = 16.0
+
+
+def paired_figure(results: Results) -> Figure:
+    """A forest plot: every method minus the best baseline, with its 95 % interval; one panel per task."""
+    panels = []
+    for task in results.experiment.tasks:
+        baseline = results.best_baseline(task)
+        if baseline is not None and len(results.lines_on(task)) > 1:
+            panels.append((task, baseline))
+    heights = [len(results.lines_on(task)) - 1 for task, _ in panels]
+    figure = new_figure(TEXT_WIDTH, 0.9 + 0.42 * len(panels) + 0.17 * sum(heights))
+    if not panels:
+        message(figure, "There is no baseline to compare with.")
+        return figure
+    axes = figure.subplots(
+        len(panels), 1, squeeze=False, sharex=True, height_ratios=[h + 0.6 for h in heights]
+    )[:, 0]
+    for axis, (task, baseline) in zip(axes, panels, strict=True):
+        others = [line for line in results.lines_on(task) if line.key != baseline.key]
+        for position, line in enumerate(others):
+            entry = results.difference(task, line, baseline)
+            if entry is None or not np.isfinite(entry["psnr_difference"]):
+                axis.text(0, position, "  not a number", va="center", fontsize=7, color=line.colour)
+                continue
+            middle = entry["psnr_difference"]
+            low, high = (middle if not np.isfinite(entry[end]) else entry[end] for end in ("low", "high"))
+            axis.plot([low, high], [position, position], color=line.colour, linewidth=2)
+            axis.plot(
+                [middle], [position], color=line.colour, marker=line.marker, linestyle="none", markersize=5
+            )
+        axis.axvline(0, color="#333333", linewidth=0.9, zorder=1)
+        axis.set_yticks(range(len(others)), [line.label for line in others])
+        axis.set_ylim(len(others) - 0.4, -0.6)
+        axis.grid(axis="y", visible=False)
+        axis.set_title(f"{task}: difference to {baseline.label}", loc="left", fontsize=8)
+    axes[-1].set_xlabel("paired difference of PSNR in dB (right of zero: better than the best baseline)")
+    return figure
+
+
+def cost_curve(traces: pd.DataFrame) -> pd.DataFrame:
+    """Mean quality along the way of one setting.
+
+    The k-th points of all images are averaged; an image that stopped early keeps its last point, so that no
+    image leaves the mean.
+
+    Args:
+        traces: points of several images with image, evaluations, seconds, psnr, in order per image.
+
+    Returns:
+        evaluations, seconds, psnr, one line per k.
+    """
+    order = traces.groupby("image", sort=False).cumcount()
+    columns = {}
+    for name in ("evaluations", "seconds", "psnr"):
+        table = traces.assign(k=order).pivot(index="k", columns="image", values=name).ffill()
+        columns[name] = table.mean(axis=1, skipna=False)
+    return pd.DataFrame(columns).dropna()
+
+
+def cost_figure(results: Results, cost: str) -> Figure:
+    """Mean PSNR over test images against what was spent, one panel per task, a line per method.
+
+    Args:
+        results: of an experiment.
+        cost: "seconds" or "evaluations".
+    """
+    tasks = [task for task in results.experiment.tasks if results.lines_on(task)]
+    columns = min(max(len(tasks), 1), 2)
+    rows = -(-len(tasks) // columns)
+    figure = new_figure(TEXT_WIDTH if columns == 2 else TEXT_WIDTH / 2 + 0.5, 2.15 * max(rows, 1) + 0.4)
+    if not tasks:
+        message(figure, "No method ran.")
+        return figure
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for axis, task in zip(axes, tasks, strict=False):
+        best = max(
+            [_draw(axis, results, task, line, cost) for line in results.lines_on(task)], default=-np.inf
+        )
+        axis.margins(x=0.08, y=0.1)
+        axis.set_xscale("log")
+        if np.isfinite(best):
+            axis.set_ylim(bottom=max(axis.get_ylim()[0], best - _SHOWN))
+        _plain_ticks(axis)
+        axis.set_title(task)
+        axis.set_xlabel(COSTS[cost])
+        axis.set_ylabel("PSNR in dB")
+    for axis in list(axes)[len(tasks) :]:
+        axis.remove()
+    legend(figure, results.lines, _extra(cost))
+    return figure
+
+
+def _draw(axis: Axes, results: Results, task: str, line: Line, cost: str) -> float:
+    """Draw one method; returns its best mean PSNR."""
+    chosen = results.selected(task, line) or {}
+    curve = cost_curve(results.traces_of(task, line, str(chosen["setting"])))
+    curve = curve[curve[cost] > 0]
+    style: dict[str, Any] = {"color": line.colour, "marker": line.marker}
+    if len(curve) > 1:
+        axis.plot(curve[cost], curve["psnr"], markevery=[len(curve) - 1], **style)
+        return float(curve["psnr"].max())
+    spent = chosen["evaluations" if cost == "evaluations" else "seconds_per_image"]
+    if np.isfinite(spent) and spent > 0:
+        axis.plot([spent], [chosen["psnr"]], linestyle="none", markersize=6, **style)
+    else:
+        axis.axhline(chosen["psnr"], color=line.colour, linewidth=1, linestyle=(0, (2, 2)))
+    return float(chosen["psnr"])
+
+
+def _plain_ticks(axis: Axes) -> None:
+    """Numbers such as 0.5 or 200 instead of powers; more of them where the axis is short."""
+    low, high = axis.get_xlim()
+    subs = (1.0,) if high / low > 300 else (1.0, 3.0) if high / low > 30 else (1.0, 2.0, 5.0)
+    axis.xaxis.set_major_locator(LogLocator(subs=subs))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _extra(cost: str) -> list[Line2D]:
+    if cost == "seconds":
+        return []
+    return [Line2D([], [], color="#777777", linewidth=1, linestyle=(0, (2, 2)), label="no network")]

@@ -1,0 +1,72 @@
+"""The methods of a report as a reader knows them: one name, one colour and one marker everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flowprior.evaluation.statistics import BASELINES
+from flowprior.params import Experiment
+
+#: Colours that colour-blind readers tell apart (Okabe and Ito; Tol), fixed for the methods every report has.
+_OWN = {
+    "map": "#D55E00",
+    "chavez": "#0072B2",
+    "csgm": "#56B4E9",
+    "glowip": "#009E73",
+    "linear_mmse": "#AA3377",
+    "bm3d": "#555555",
+}
+_OTHERS = ("#E69F00", "#332288", "#999933", "#8C510A", "#CC79A7", "#44AA99", "#1B1B1B", "#BB5566")
+_MARKERS = "osD^vPXd<>ph"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method with one prior.
+
+    Attributes:
+        method: its name in the experiment.
+        prior: a flow's name, "gaussian" or "none".
+        solver: the registered solver behind it.
+        label: what the reader sees.
+        colour: as "#rrggbb".
+        marker: of matplotlib.
+    """
+
+    method: str
+    prior: str
+    solver: str
+    label: str
+    colour: str
+    marker: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(method, prior), as rows name it."""
+        return self.method, self.prior
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether a learned flow is its prior."""
+        return self.solver not in BASELINES
+
+
+def lines_of(experiment: Experiment) -> tuple[Line, ...]:
+    """Every method with each of its priors, in the experiment's order.
+
+    The colour follows from the experiment alone: a method that was skipped changes no other's colour.
+    """
+    lines: list[Line] = []
+    free = list(_OTHERS)
+    for method in experiment.methods:
+        priors = experiment.priors_of(method)
+        for position, prior in enumerate(priors):
+            own = _OWN.get(method) if position == 0 else None
+            if own is None:
+                # After the last free colour they start again; the marker still differs.
+                own = free.pop(0)
+                free = free or list(_OTHERS)
+            label = method if len(priors) == 1 else f"{method} ({prior})"
+            marker = _MARKERS[len(lines) % len(_MARKERS)]
+            lines.append(Line(method, prior, experiment.solver_of(method), label, own, marker))
+    return tuple(lines)

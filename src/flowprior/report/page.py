@@ -1,0 +1,135 @@
+"""The report: figures, tables, and one self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from PIL import Image
+
+from flowprior.evaluation.files import replacing
+from flowprior.params import Experiment
+from flowprior.report import figures, grids, latex, priors, style, sweeps, tables, views
+from flowprior.report.grids import Grid
+from flowprior.report.results import Results, load
+
+
+def build(experiment: Experiment, root: Path, skipped: Mapping[str, str] | None = None) -> None:
+    """Write every file that `outputs(experiment)` names.
+
+    Reads only files that follow from the experiment, below `root`. Each file appears whole or not at all, and
+    the page last.
+
+    Args:
+        experiment: what ran.
+        root: the repository root.
+        skipped: method -> why it did not run; the page says so.
+
+    Raises:
+        FlowpriorError: the experiment was not evaluated yet, or names an unknown reference.
+    """
+    root = Path(root)
+    results = load(experiment, root, skipped)
+    write_tables(results)
+    reconstructions = [grids.make_grid(results, task) for task in experiment.tasks]
+    write_figures(results, reconstructions)
+    html = render(results, reconstructions)
+    with replacing(results.layout.page) as part:
+        part.write_text(html, encoding="utf-8")
+
+
+def write_tables(results: Results) -> None:
+    """Write every table as CSV and LaTeX."""
+    frames = {
+        "results": tables.results_table(results),
+        "selection": tables.selection_table(results),
+        "paired": tables.paired_table(results),
+        "hyperparameters": tables.hyperparameter_table(results),
+    }
+    if results.experiment.reference:
+        frames["published"] = tables.published_table(results)
+    for name, frame in frames.items():
+        with replacing(results.layout.table(name).with_suffix(".csv")) as part:
+            frame.to_csv(part, index=False)
+    for name, text in latex.latex_tables(results).items():
+        with replacing(results.layout.table(name).with_suffix(".tex")) as part:
+            part.write_text(text, encoding="utf-8")
+
+
+def write_figures(results: Results, reconstructions: list[Grid]) -> None:
+    """Write every figure as PNG and PDF."""
+    makers: dict[str, Callable[[], Figure]] = {
+        **{f"grid_{grid.task}": lambda grid=grid: grids.figure(grid) for grid in reconstructions},  # type: ignore[misc]
+        "paired": lambda: figures.paired_figure(results),
+        "psnr_vs_seconds": lambda: figures.cost_figure(results, "seconds"),
+        "psnr_vs_evaluations": lambda: figures.cost_figure(results, "evaluations"),
+        "hyperparameters": lambda: sweeps.hyperparameter_figure(results),
+        "training": lambda: priors.training_figure(results),
+        **{
+            f"samples_{prior}": lambda prior=prior: priors.samples_figure(results, prior)  # type: ignore[misc]
+            for prior in results.experiment.priors
+        },
+    }
+    with style.styled():
+        for name, make in makers.items():
+            style.save(make(), results.layout.figure(name))
+
+
+def render(results: Results, reconstructions: list[Grid]) -> str:
+    """The page as HTML; nothing in it refers to another file or address."""
+    environment = Environment(
+        loader=PackageLoader("flowprior.report", "."),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    experiment = results.experiment
+    side = experiment.data.resolution
+    found = tables.headlines(results)
+    css = environment.get_template("page.css").render()
+    return environment.get_template("page.html").render(
+        css=Markup(css),  # our own file, no text of a user's in it
+        experiment=experiment,
+        title=experiment.title or experiment.name,
+        dataset=f"{experiment.data.source}, {side} \u00d7 {side} pixels",
+        key_sentence=tables.key_sentence(found),
+        cards=views.cards_view(results),
+        skipped=results.skipped,
+        results=views.results_view(results),
+        published=views.published_view(results),
+        paired=views.paired_view(results),
+        grids=[_grid_view(grid) for grid in reconstructions],
+        flows=views.flows_view(results),
+        provenance=views.provenance_view(results),
+        diverged=int(results.summary.loc[results.summary["selected_by"] == "validation", "n_diverged"].sum()),
+        figure=lambda name: _data_uri(results.layout.figure(name).with_suffix(".png").read_bytes()),
+        now=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+    )
+
+
+def _grid_view(grid: Grid) -> dict[str, Any]:
+    rows = [
+        [tile and {"source": _data_uri(png(tile.pixels)), "psnr": tile.psnr} for tile in tiles]
+        for tiles in grid.rows
+    ]
+    return {"task": grid.task, "columns": grid.columns, "rows": list(zip(grid.images, rows, strict=True))}
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """A picture, uint8 of shape (H, W, 3), as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "png", optimize=True)
+    return buffer.getvalue()
+
+
+def _data_uri(content: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")

@@ -1,0 +1,140 @@
+"""What a report reads: the rows of an experiment, and what was derived from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from flowprior.errors import FlowpriorError
+from flowprior.evaluation.aggregate import best_baselines
+from flowprior.evaluation.selection import setting_means
+from flowprior.params import Experiment
+from flowprior.report.layout import Layout
+from flowprior.report.lines import Line, lines_of
+
+
+@dataclass(frozen=True)
+class Results:
+    """One experiment's results.
+
+    Attributes:
+        experiment: what was asked for.
+        layout: where its files lie.
+        lines: methods that ran, with their labels and colours.
+        rows: one per image and setting.
+        traces: points along the way of each image and setting.
+        summary: one line per task, method, prior and way of selecting.
+        paired: differences between methods.
+        means: one line per setting and split.
+        skipped: method -> why it did not run.
+    """
+
+    experiment: Experiment
+    layout: Layout
+    lines: tuple[Line, ...]
+    rows: pd.DataFrame
+    traces: pd.DataFrame
+    summary: pd.DataFrame
+    paired: pd.DataFrame
+    means: pd.DataFrame
+    skipped: Mapping[str, str]
+
+    def lines_on(self, task: str) -> list[Line]:
+        """Methods that ran on a task, in the experiment's order."""
+        ran = set(
+            self.summary.loc[self.summary["task"] == task, ["method", "prior"]].itertuples(
+                index=False, name=None
+            )
+        )
+        return [line for line in self.lines if line.key in ran]
+
+    def selected(self, task: str, line: Line, by: str = "validation") -> dict[str, Any] | None:
+        """The summary's line of a method, or None where there is none ("paper" without a paper's values)."""
+        table = self.summary
+        mask = (table["task"] == task) & (table["method"] == line.method) & (table["prior"] == line.prior)
+        found = table[mask & (table["selected_by"] == by)].to_dict("records")
+        return {str(key): value for key, value in found[0].items()} if found else None
+
+    def rows_of(self, task: str, line: Line, setting: str, split: str = "test") -> pd.DataFrame:
+        """Rows of one setting on one split, in the order of the images."""
+        return _of(self.rows, task, line, setting, split)
+
+    def traces_of(self, task: str, line: Line, setting: str, split: str = "test") -> pd.DataFrame:
+        """Trace points of one setting on one split."""
+        return _of(self.traces, task, line, setting, split)
+
+    def best_baseline(self, task: str) -> Line | None:
+        """The baseline with the best mean PSNR on validation images."""
+        key = best_baselines(self.summary).get(task)
+        return next((line for line in self.lines if line.key == key), None)
+
+    def best_flow(self, task: str) -> Line | None:
+        """The flow method with the best mean PSNR on validation images."""
+        scores = [
+            (line, float((self.selected(task, line) or {}).get("validation_psnr", np.nan)))
+            for line in self.lines_on(task)
+            if line.is_flow
+        ]
+        return max(scores, key=lambda pair: np.nan_to_num(pair[1], nan=-np.inf))[0] if scores else None
+
+    def difference(self, task: str, line: Line, other: Line) -> dict[str, Any] | None:
+        """The paired difference `line` minus `other`, or None."""
+        table = self.paired
+        mask = (table["task"] == task) & (table["method"] == line.method) & (table["prior"] == line.prior)
+        mask &= (table["other"] == other.method) & (table["other_prior"] == other.prior)
+        found = table[mask].to_dict("records")
+        return {str(key): value for key, value in found[0].items()} if found else None
+
+
+def load(experiment: Experiment, root: Path, skipped: Mapping[str, str] | None = None) -> Results:
+    """Read what rule `evaluate` wrote.
+
+    Raises:
+        FlowpriorError: a file is missing.
+    """
+    layout = Layout(experiment, root)
+    files = {
+        name: layout.results / name
+        for name in ("rows.parquet", "traces.parquet", "summary.csv", "paired.csv")
+    }
+    for path in files.values():
+        if not path.exists():
+            raise FlowpriorError(f"no {path.relative_to(root)}; evaluate the experiment first")
+    rows = pd.read_parquet(files["rows.parquet"])
+    # A prior may be called "none": only an empty field means that there is no value.
+    readable: Any = {"keep_default_na": False, "na_values": [""]}
+    ran = set(rows[["method", "prior"]].drop_duplicates().itertuples(index=False, name=None))
+    return Results(
+        experiment=experiment,
+        layout=layout,
+        lines=tuple(line for line in lines_of(experiment) if line.key in ran),
+        rows=rows,
+        traces=pd.read_parquet(files["traces.parquet"]),
+        summary=pd.read_csv(files["summary.csv"], **readable),
+        paired=pd.read_csv(files["paired.csv"], **readable),
+        means=setting_means(rows),
+        skipped=dict(skipped or {}),
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file, or an empty dictionary where there is none."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def read_history(path: Path) -> pd.DataFrame:
+    """A training's history, one line per record; empty where there is none."""
+    if not path.exists():
+        return pd.DataFrame()
+    return pd.DataFrame([json.loads(line) for line in path.read_text().splitlines() if line.strip()])
+
+
+def _of(table: pd.DataFrame, task: str, line: Line, setting: str, split: str) -> pd.DataFrame:
+    mask = (table["task"] == task) & (table["method"] == line.method) & (table["prior"] == line.prior)
+    return table[mask & (table["setting"] == setting) & (table["split"] == split)]

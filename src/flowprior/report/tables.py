@@ -1,0 +1,137 @@
+"""The report's tables as data frames with plain numbers, and its main finding in a sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from flowprior.report.formats import verdict
+from flowprior.report.lines import Line
+from flowprior.report.published import table_of
+from flowprior.report.results import Results
+
+RESULTS_COLUMNS = [
+    *("task", "method", "prior", "setting", "n", "n_diverged", "psnr", "psnr_std", "psnr_low", "psnr_high"),
+    *("ssim", "ssim_std", "ssim_low", "ssim_high", "seconds_per_image", "evaluations"),
+]
+
+
+def results_table(results: Results) -> pd.DataFrame:
+    """Table 1: every method on every task with the setting that validation images chose, on test images."""
+    chosen = results.summary[results.summary["selected_by"] == "validation"]
+    return chosen[RESULTS_COLUMNS].reset_index(drop=True)
+
+
+def selection_table(results: Results) -> pd.DataFrame:
+    """What choosing costs: mean test PSNR by validation, with the paper's values, and of the oracle."""
+    lines = []
+    for task, line in _entries(results):
+        entry: dict[str, Any] = {"task": task, "method": line.label}
+        for by in ("validation", "paper", "oracle"):
+            chosen = results.selected(task, line, by)
+            entry[f"{by}_setting"] = chosen["setting"] if chosen else ""
+            entry[f"{by}_psnr"] = chosen["psnr"] if chosen else np.nan
+        entry["cost_of_choosing"] = entry["oracle_psnr"] - entry["validation_psnr"]
+        lines.append(entry)
+    columns = [f"{by}_{what}" for by in ("validation", "paper", "oracle") for what in ("setting", "psnr")]
+    return pd.DataFrame(lines, columns=["task", "method", *columns, "cost_of_choosing"])
+
+
+def paired_table(results: Results) -> pd.DataFrame:
+    """Every method minus the best baseline of its task, on the test images that both solved."""
+    against = results.paired[results.paired["other_is_best_baseline"].astype(bool)]
+    return against.drop(columns="other_is_best_baseline").reset_index(drop=True)
+
+
+def published_table(results: Results) -> pd.DataFrame:
+    """The paper's printed table beside ours, in its convention and as true PSNR; all methods, theirs or not.
+
+    `ours_printed` pools one MSE per 32 images, as the paper's program does; `ours_psnr` is the true mean.
+    """
+    table = table_of(results.experiment.reference)
+    lines = []
+    for task, line in _entries(results):
+        theirs = table.get((task, line.solver))
+        ours, fixed = results.selected(task, line), results.selected(task, line, "paper")
+        assert ours is not None, "a line that ran has a validation line"
+        lines.append(
+            {
+                "task": task,
+                "paper_row": theirs.row if theirs else "",
+                "method": line.label,
+                "paper_printed": theirs.printed_psnr if theirs else np.nan,
+                "paper_psnr": theirs.psnr if theirs else np.nan,
+                "paper_ssim": theirs.ssim if theirs else np.nan,
+                "ours_printed": ours["psnr_chavez2021_pooled"],
+                "ours_psnr": ours["psnr"],
+                "ours_ssim": ours["ssim"],
+                "ours_paper_setting_printed": fixed["psnr_chavez2021_pooled"] if fixed else np.nan,
+                "ours_paper_setting_psnr": fixed["psnr"] if fixed else np.nan,
+                "ours_paper_setting_ssim": fixed["ssim"] if fixed else np.nan,
+                "n": int(ours["n"]),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def hyperparameter_table(results: Results) -> pd.DataFrame:
+    """Mean quality of every setting on both splits."""
+    return results.means.drop(columns="settings")
+
+
+def best(chosen: list[dict[str, Any]], metric: str) -> float:
+    """The best mean among lines that solved all images of their task; a mean over fewer is no rival.
+
+    Args:
+        chosen: lines of the summary, of one task.
+        metric: "psnr" or "ssim".
+    """
+    most = max((entry["n"] for entry in chosen), default=0)
+    values = [entry[metric] for entry in chosen if entry["n"] == most and not np.isnan(entry[metric])]
+    return max(values, default=np.nan)
+
+
+def headlines(results: Results) -> list[dict[str, Any]]:
+    """Per task, the best flow method against the best baseline; both chosen on validation images."""
+    found = []
+    for task in results.experiment.tasks:
+        line, baseline = results.best_flow(task), results.best_baseline(task)
+        chosen = results.selected(task, line) if line else None
+        if line is None or chosen is None:
+            continue
+        difference = results.difference(task, line, baseline) if baseline else None
+        found.append(
+            {
+                "task": task,
+                "line": line,
+                "baseline": baseline,
+                "chosen": chosen,
+                "difference": difference,
+                "verdict": verdict(difference["low"], difference["high"]) if difference else "",
+            }
+        )
+    return found
+
+
+def key_sentence(found: list[dict[str, Any]]) -> str:
+    """The report's main finding in a sentence, from `headlines`."""
+    judged = [entry for entry in found if entry["verdict"]]
+    if not judged:
+        return "No flow method could be compared with a baseline."
+    parts: list[str] = []
+    for word, phrase in (("better", "above"), ("level", "level with"), ("worse", "below")):
+        tasks = [entry["task"] for entry in judged if entry["verdict"] == word]
+        if tasks:
+            parts.append(f"{phrase} {'it' if parts else 'the best baseline without one'} in {_listed(tasks)}")
+    found_by = "by the 95 % interval of the paired PSNR difference"
+    return f"The best method with a learned flow is {_listed(parts)}, {found_by}."
+
+
+def _entries(results: Results) -> list[tuple[str, Line]]:
+    return [(task, line) for task in results.experiment.tasks for line in results.lines_on(task)]
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

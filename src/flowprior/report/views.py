@@ -1,0 +1,219 @@
+"""The page's tables and facts, every number already written as its reader sees it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import yaml
+
+from flowprior.report import provenance
+from flowprior.report.formats import DASH, count, duration, interval, number, signed, unit, verdict
+from flowprior.report.published import BITS, OFFSET, TITLES
+from flowprior.report.results import Results, read_json
+from flowprior.report.tables import best, headlines, published_table
+
+View = dict[str, Any]
+
+
+def cards_view(results: Results) -> list[View]:
+    """Per task: the best flow method, and how far it is from the best baseline."""
+    cards = []
+    for entry in headlines(results):
+        chosen, difference, baseline = entry["chosen"], entry["difference"], entry["baseline"]
+        card: View = {
+            "task": entry["task"],
+            "method": entry["line"].label,
+            "colour": entry["line"].colour,
+            "psnr": number(chosen["psnr"]),
+            "ssim": unit(chosen["ssim"]),
+            "verdict": entry["verdict"],
+            "baseline": None,
+        }
+        if difference and baseline:
+            card["baseline"] = baseline.label
+            card["difference"] = signed(difference["psnr_difference"])
+            card["interval"] = interval(difference["low"], difference["high"], plus=True)
+        cards.append(card)
+    return cards
+
+
+def results_view(results: Results) -> list[View]:
+    """Table 1, one group per task; the best mean of each task is marked."""
+    groups = []
+    for task in results.experiment.tasks:
+        lines = results.lines_on(task)
+        chosen = [results.selected(task, line) or {} for line in lines]
+        top_psnr, top_ssim = (best(chosen, name) for name in ("psnr", "ssim"))
+        rows = []
+        for line, entry in zip(lines, chosen, strict=True):
+            paper, oracle = (results.selected(task, line, by) for by in ("paper", "oracle"))
+            rows.append(
+                {
+                    "method": line.label,
+                    "colour": line.colour,
+                    "psnr": number(entry["psnr"]),
+                    "psnr_interval": interval(entry["psnr_low"], entry["psnr_high"]),
+                    "psnr_std": number(entry["psnr_std"]),
+                    "best_psnr": entry["psnr"] == top_psnr,
+                    "ssim": unit(entry["ssim"]),
+                    "ssim_interval": _unit_interval(entry["ssim_low"], entry["ssim_high"]),
+                    "best_ssim": entry["ssim"] == top_ssim,
+                    "setting": entry["setting"],
+                    "paper": _beside(paper, entry),
+                    "oracle": _beside(oracle, entry),
+                    "seconds": duration(entry["seconds_per_image"]),
+                    "evaluations": count(entry["evaluations"]),
+                    "n": int(entry["n"]),
+                    "n_diverged": int(entry["n_diverged"]),
+                }
+            )
+        if rows:
+            groups.append({"task": task, "rows": rows})
+    return groups
+
+
+def published_view(results: Results) -> View | None:
+    """The paper's table beside ours; None where the experiment names no reference."""
+    experiment = results.experiment
+    if experiment.reference is None:
+        return None
+    entries = published_table(results).to_dict("records")
+    groups = [
+        {"task": task, "rows": [_published_row(entry) for entry in entries if entry["task"] == task]}
+        for task in experiment.tasks
+        if any(entry["task"] == task for entry in entries)
+    ]
+    bits = BITS[experiment.reference]
+    return {
+        "title": TITLES[experiment.reference],
+        "groups": groups,
+        "offset": number(OFFSET),
+        "bits": bits,
+        "other_bits": experiment.bits if experiment.bits != bits else None,
+    }
+
+
+def paired_view(results: Results) -> list[View]:
+    """Differences to the best baseline, one group per task."""
+    groups = []
+    for task in results.experiment.tasks:
+        baseline = results.best_baseline(task)
+        if baseline is None:
+            continue
+        rows = []
+        for line in results.lines_on(task):
+            entry = results.difference(task, line, baseline)
+            if entry is not None:
+                rows.append(
+                    {
+                        "method": line.label,
+                        "colour": line.colour,
+                        "n": int(entry["n"]),
+                        "psnr": signed(entry["psnr_difference"]),
+                        "psnr_interval": interval(entry["low"], entry["high"], plus=True),
+                        "verdict": verdict(entry["low"], entry["high"]),
+                        "ssim": signed(entry["ssim_difference"], 3),
+                        "ssim_interval": interval(entry["ssim_low"], entry["ssim_high"], 3, plus=True),
+                    }
+                )
+        groups.append({"task": task, "baseline": baseline.label, "rows": rows})
+    return groups
+
+
+def flows_view(results: Results) -> list[View]:
+    """What was trained: size, quality, time."""
+    flows = []
+    for prior, plan in results.experiment.priors.items():
+        config = read_json(results.layout.flow(prior, "config.json"))
+        flows.append(
+            {
+                "prior": prior,
+                "flow": plan.flow,
+                "settings": ", ".join(f"{key}={value}" for key, value in plan.settings.items()) or "defaults",
+                "parameters": count(config.get("parameters")),
+                "bits_per_dim": number(config.get("bits_per_dim")),
+                "bits": config.get("bits", DASH),
+                "steps": count(config.get("steps")),
+                "seconds": duration(config.get("seconds")),
+            }
+        )
+    return flows
+
+
+def provenance_view(results: Results) -> View:
+    """What ran where."""
+    experiment, layout = results.experiment, results.layout
+    steps = provenance.step_times(layout.benchmarks())
+    return {
+        "versions": provenance.versions(),
+        "commit": provenance.commit(layout.root),
+        "machine": provenance.machine(),
+        "steps": [
+            {
+                "rule": step.rule,
+                "jobs": step.jobs,
+                "total": duration(step.total),
+                "longest": duration(step.longest),
+                "memory": number(step.memory, 0),
+            }
+            for step in steps
+        ],
+        "total": duration(sum(step.total for step in steps)) if steps else None,
+        "manifest": facts(read_json(layout.prepared("manifest.json"))),
+        "settings": yaml.safe_dump(experiment.model_dump(mode="json", exclude_none=True), sort_keys=False),
+    }
+
+
+def facts(values: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """A nested description as readable (name, value) pairs; of a long list, how long it is.
+
+    Names of single images are left out.
+
+    Example:
+        >>> facts({"sizes": {"test": 64}, "unreadable": [], "names": ["a"]})
+        [('sizes.test', '64'), ('unreadable', 'none')]
+    """
+    pairs: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if key == "names":
+            continue
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            pairs += [(name, f"{len(value)} entries")] if len(value) > 16 else facts(value, f"{name}.")
+        elif isinstance(value, list):
+            short = len(value) <= 8
+            pairs.append((name, (", ".join(map(str, value)) or "none") if short else f"{len(value)} entries"))
+        elif value is not None:
+            pairs.append((name, str(value)))
+    return pairs
+
+
+def _published_row(entry: dict[Any, Any]) -> View:
+    return {
+        "method": entry["method"],
+        "paper_row": entry["paper_row"],
+        "n": entry["n"],
+        **{
+            name: (unit if name.endswith("ssim") else number)(entry[name])
+            for name in entry
+            if name.startswith(("paper_", "ours_")) and name != "paper_row"
+        },
+        "gain": signed(entry["ours_psnr"] - entry["paper_psnr"]),
+    }
+
+
+def _beside(other: View | None, chosen: View) -> View | None:
+    """A setting reported beside the chosen one: its PSNR and how far that is from the chosen one's."""
+    if other is None:
+        return None
+    return {
+        "psnr": number(other["psnr"]),
+        "difference": signed(other["psnr"] - chosen["psnr"]),
+        "setting": other["setting"],
+        "same": other["setting"] == chosen["setting"],
+    }
+
+
+def _unit_interval(low: float, high: float) -> str:
+    return "" if math.isnan(low) or math.isnan(high) else f"[{unit(low)}, {unit(high)}]"

@@ -1,0 +1,172 @@
+"""What a solver is given, what it gives back, and `solve`, the one door to all of them."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from flowprior.errors import FlowpriorError
+from flowprior.operators.base import Operator
+from flowprior.registry import Settings
+
+#: From images (N, C, H, W) to named values per image (N,); called at recorded steps, outside the clock.
+Observer = Callable[[Tensor], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What was seen on the way, at T recorded steps of N images.
+
+    Attributes:
+        evaluations: network evaluations per image so far (T,).
+        seconds: time so far, of the whole batch (T,).
+        values: name -> (T, N): "loss", "data_fit", "neg_log_prob", and whatever the observer named.
+    """
+
+    evaluations: Tensor
+    seconds: Tensor
+    values: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Reconstructions of a batch.
+
+    Attributes:
+        images: (N, C, H, W) in [0, 1].
+        status: "ok" or "diverged", one per image; a diverged image is its last finite iterate.
+        evaluations: network evaluations per image (forward and backward count as one) (N,).
+        seconds: time that the batch took, observer excluded.
+        trace: the way there.
+    """
+
+    images: Tensor
+    status: tuple[str, ...]
+    evaluations: Tensor
+    seconds: float
+    trace: Trace
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a solver may use beside the problem itself.
+
+    Attributes:
+        keys: identity of each image, for random starts.
+        seed: seed of the experiment.
+        observer: called with images at recorded steps.
+        progress: called with (steps done, steps in all).
+    """
+
+    keys: tuple[str, ...]
+    seed: int = 0
+    observer: Observer | None = None
+    progress: Callable[[int, int], None] | None = None
+
+
+class Solver(ABC):
+    """A method for y = A x + noise.
+
+    A solver is one file: this class, its settings with ranges and descriptions, and `run`. It sees no truth.
+    """
+
+    name: ClassVar[str]
+    #: "flow", "gaussian" or "none".
+    prior_kind: ClassVar[str] = "flow"
+
+    class Settings(Settings):
+        """Settings of one solver."""
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def run(self, operator: Operator, y: Tensor, prior: Any, context: Context) -> Result:
+        """Reconstruct a batch of measurements (N, *operator.measurement_shape)."""
+
+
+def solve(
+    name: str,
+    operator: Operator,
+    y: Tensor,
+    prior: Any = None,
+    *,
+    keys: Sequence[str] | None = None,
+    seed: int = 0,
+    observer: Observer | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
+) -> Result:
+    """Reconstruct images from measurements by a registered method.
+
+    Every image is its own problem: its result does not depend on which others share the batch.
+
+    Args:
+        name: a registered solver.
+        operator: the measurement operator.
+        y: measurements (N, *operator.measurement_shape) of images in [0, 1].
+        prior: a flow, a `flowprior.solvers.gaussian.Gaussian`, or None, as the solver needs.
+        keys: identity of each image, from which random starts follow; default: the position in the batch.
+        seed: seed of random starts.
+        observer: called with the current images at about 30 recorded steps; its values enter the trace.
+        progress: called with (steps done, steps in all).
+        **settings: the solver's own settings; see its `Settings`.
+
+    Returns:
+        Images in [0, 1], status per image, evaluations, seconds and trace.
+
+    Raises:
+        UnknownNameError: no such solver, naming the nearest.
+        FlowpriorError: a setting is misspelt or out of range, shapes do not fit, or the prior is of another kind.
+    """
+    from flowprior.solvers import REGISTRY
+
+    solver = REGISTRY.get(name)(REGISTRY.settings(name, settings))
+    if y.ndim != 4 or tuple(y.shape[1:]) != tuple(operator.measurement_shape):
+        raise FlowpriorError(
+            f"the measurement must have shape (N, {', '.join(map(str, operator.measurement_shape))}), got {tuple(y.shape)}"
+        )
+    _check_prior(solver, prior, operator)
+    identities = tuple(keys) if keys is not None else tuple(str(i) for i in range(len(y)))
+    if len(identities) != len(y):
+        raise FlowpriorError(f"keys must name each of the {len(y)} images, got {len(identities)}")
+    return solver.run(operator, y, prior, Context(identities, seed, observer, progress))
+
+
+def _check_prior(solver: Solver, prior: Any, operator: Operator) -> None:
+    from flowprior.flows.base import Flow
+    from flowprior.solvers.gaussian import Gaussian
+
+    wanted = {"flow": Flow, "gaussian": Gaussian}.get(solver.prior_kind)
+    if wanted is not None and not isinstance(prior, wanted):
+        raise FlowpriorError(
+            f"solver '{solver.name}' needs a {solver.prior_kind} as its prior, got {type(prior).__name__}; "
+            f"pass prior={'a flow' if wanted is Flow else 'Gaussian.fit(training images)'}"
+        )
+    if wanted is not None and tuple(prior.shape) != tuple(operator.shape):
+        raise FlowpriorError(
+            f"the prior is for images of shape {tuple(prior.shape)}, the operator for {tuple(operator.shape)}; build both alike"
+        )
+
+
+def closed_form_result(images: Tensor, started: float, context: Context) -> Result:
+    """A result without iterations: one recorded step, no network evaluations.
+
+    Args:
+        images: the reconstructions, not yet clipped.
+        started: `time.perf_counter()` at the start.
+        context: for its observer.
+    """
+    seconds = time.perf_counter() - started
+    images = images.clamp(0, 1)
+    observed = context.observer(images) if context.observer else {}
+    trace = Trace(
+        torch.zeros(1), torch.tensor([seconds]), {name: value[None].cpu() for name, value in observed.items()}
+    )
+    return Result(images, ("ok",) * len(images), torch.zeros(len(images)), seconds, trace)

@@ -1,0 +1,64 @@
+"""BM3D for colour images (Dabov et al. 2007), by its authors' package."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from flowprior.errors import FlowpriorError
+from flowprior.operators.base import Operator
+from flowprior.operators.identity import Identity
+from flowprior.registry import Settings
+from flowprior.solvers.base import Context, Result, Solver, closed_form_result
+
+#: The package reads beyond its buffers on images smaller than two of its 8x8 blocks.
+_SMALLEST = 16
+
+
+class BM3D(Solver):
+    """Collaborative filtering of similar blocks; denoising only, no training.
+
+    The package `bm3d` is free for non-commercial use only and therefore optional.
+    """
+
+    name = "bm3d"
+    prior_kind = "none"
+
+    class Settings(Settings):
+        """Settings of `bm3d`."""
+
+        noise_std: float = Field(25 / 255, gt=0, description="assumed noise, on values in [0, 1]; Chávez 2021: 25/255")
+
+    def run(self, operator: Operator, y: Tensor, prior: None, context: Context) -> Result:
+        """Filter image by image.
+
+        Raises:
+            FlowpriorError: the operator is not the identity, or the package is missing.
+        """
+        if not isinstance(operator, Identity):
+            raise FlowpriorError(
+                f"bm3d denoises only, got the operator {type(operator).__name__}; restrict it to tasks with the identity"
+            )
+        _, height, width = operator.shape
+        if min(height, width) < _SMALLEST:
+            raise FlowpriorError(
+                f"bm3d needs images of at least {_SMALLEST}x{_SMALLEST} pixels, got {height}x{width}; leave it out"
+            )
+        try:
+            from bm3d import bm3d, bm3d_rgb
+        except ImportError:
+            raise FlowpriorError("the package bm3d is not installed; pip install bm3d (non-commercial use only)") from None
+        started = time.perf_counter()
+        images = []
+        for done, image in enumerate(y.detach().cpu().permute(0, 2, 3, 1).double().numpy()):
+            if image.shape[2] == 3:
+                clean = bm3d_rgb(image, self.settings.noise_std)
+            else:
+                clean = bm3d(image, self.settings.noise_std).reshape(image.shape)
+            images.append(torch.from_numpy(clean).permute(2, 0, 1))
+            if context.progress:
+                context.progress(done + 1, len(y))
+        return closed_form_result(torch.stack(images).to(y), started, context)

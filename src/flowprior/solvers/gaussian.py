@@ -1,0 +1,77 @@
+"""A Gaussian with the training images' mean and covariance: the simplest prior of all."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowprior.errors import FlowpriorError
+
+#: 64x64 colour images: a covariance of 1.2 GB. Beyond that a dense Gaussian is no baseline any more.
+MAX_DIMENSIONS = 12288
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """N(mean, covariance) over flat images in [0, 1].
+
+    Attributes:
+        shape: (C, H, W) of the images, D values.
+        mean: (D,).
+        covariance: (D, D).
+    """
+
+    shape: tuple[int, int, int]
+    mean: Tensor
+    covariance: Tensor
+
+    @classmethod
+    def fit(cls, images: Tensor) -> Gaussian:
+        """Mean and covariance of images (N, C, H, W) in [0, 1], in float64.
+
+        Raises:
+            FlowpriorError: fewer than two images, or too many values for a dense covariance.
+        """
+        shape = (images.shape[1], images.shape[2], images.shape[3])
+        dimensions = math.prod(shape)
+        if dimensions > MAX_DIMENSIONS:
+            raise FlowpriorError(
+                f"a dense Gaussian takes at most {MAX_DIMENSIONS} values per image, got {dimensions}; leave out linear_mmse"
+            )
+        if len(images) < 2:
+            raise FlowpriorError(f"a covariance needs at least 2 images, got {len(images)}")
+        total = torch.zeros(dimensions, dtype=torch.float64)
+        products = torch.zeros(dimensions, dimensions, dtype=torch.float64)
+        for block in images.flatten(1).split(4096):
+            values = block.double()
+            total += values.sum(0)
+            products.addmm_(values.T, values)
+        mean = total / len(images)
+        covariance = products / len(images) - torch.outer(mean, mean)
+        return cls(shape, mean, covariance)
+
+    def save(self, path: Path) -> None:
+        """Write mean and covariance as .npz, in float32."""
+        with path.open("wb") as file:
+            np.savez(
+                file,
+                shape=np.array(self.shape),
+                mean=self.mean.numpy().astype(np.float32),
+                covariance=self.covariance.numpy().astype(np.float32),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Gaussian:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            channels, height, width = (int(side) for side in arrays["shape"])
+            return cls(
+                (channels, height, width),
+                torch.from_numpy(arrays["mean"]).double(),
+                torch.from_numpy(arrays["covariance"]).double(),
+            )

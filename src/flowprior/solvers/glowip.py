@@ -1,0 +1,19 @@
+"""GlowIP (Asim et al. 2020), as Chávez 2021 compares with it: CSGM's objective from the zero latent."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from flowprior.solvers.csgm import CSGM
+
+
+class GlowIP(CSGM):
+    """min_z ||A G(z) - y||^2 + gamma ||z||^2 from z = 0."""
+
+    name = "glowip"
+
+    class Settings(CSGM.Settings):
+        """Settings of `glowip`."""
+
+        gamma: float = Field(0.0, ge=0, description="weight of ||z||^2; Chávez 2021: .1 for denoising, 0 else")
+        init_std: float = Field(0.0, ge=0, description="standard deviation of the random first latent")

@@ -1,0 +1,102 @@
+"""Search over latents z with x = G(z): what `chavez`, `csgm` and `glowip` share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from flowprior.flows.base import Flow
+from flowprior.operators.base import Operator
+from flowprior.randomness import normal_rows
+from flowprior.solvers.adam import AdamSettings, Terms, minimise
+from flowprior.solvers.base import Context, Result, Solver
+from flowprior.solvers.frozen import frozen
+
+#: Chávez 2021 states its objectives on values in [-1, 1]; residuals of [0, 1] images are half as long.
+RANGE = 2.0
+
+
+class LatentSettings(AdamSettings):
+    """Settings of every search over latents."""
+
+    init_std: float = Field(0.0, ge=0, description="standard deviation of the random first latent; 0: start at z = 0")
+    restarts: int = Field(1, ge=1, description="independent random starts; their images are averaged")
+    project: bool = Field(
+        False, description="make A x = y exact by x + A_dagger(y - A x); only sensible where y has no noise"
+    )
+
+
+class LatentSolver(Solver):
+    """Minimise an objective of G(z) and z by Adam, from a random or zero latent."""
+
+    Settings = LatentSettings
+
+    @abstractmethod
+    def terms(self, residual: Tensor, z: Tensor, images: Tensor, log_det: Tensor) -> Terms:
+        """The objective.
+
+        Args:
+            residual: A G(z) - y on values in [-1, 1], flat (N, M).
+            z: latents (N, D).
+            images: G(z) in [0, 1], not clipped.
+            log_det: log |det J_G(z)| (N,).
+        """
+
+    def run(self, operator: Operator, y: Tensor, prior: Flow, context: Context) -> Result:
+        """Search over z, once for each restart, as one batch."""
+        settings = self.settings
+        copies = settings.restarts
+        many = y.repeat_interleave(copies, dim=0)
+        start = settings.init_std * normal_rows(
+            (prior.dimensions,),
+            [(context.seed, key, "start", restart) for key in context.keys for restart in range(copies)],
+        ).to(y)
+
+        def objective(z: Tensor) -> Terms:
+            images, log_det = prior.inverse(z)
+            return self.terms(RANGE * (operator.A(images) - many).flatten(1), z, images, log_det)
+
+        def finish(images: Tensor) -> Tensor:
+            if settings.project:
+                images = images + operator.A_dagger(many - operator.A(images))
+            return images
+
+        with frozen(prior):
+            if copies == 1:
+                return minimise(objective, start, settings, context, finish)
+            observer = context.observer
+            averaged = Context(
+                context.keys,
+                context.seed,
+                (lambda images: {k: v.repeat_interleave(copies) for k, v in observer(_mean(images, copies)).items()})
+                if observer
+                else None,
+                context.progress,
+            )
+            return _averaged(minimise(objective, start, settings, averaged, finish), copies)
+
+
+def _mean(rows: Tensor, copies: int) -> Tensor:
+    return rows.reshape(-1, copies, *rows.shape[1:]).mean(1)
+
+
+def _averaged(result: Result, copies: int) -> Result:
+    """Restarts of one image as one result: images averaged, evaluations added up, diverged if any was."""
+    statuses = [result.status[i : i + copies] for i in range(0, len(result.status), copies)]
+    trace = result.trace
+    values = {name: _mean(value.T, copies).T for name, value in trace.values.items()}
+    return Result(
+        _mean(result.images, copies),
+        tuple("ok" if all(entry == "ok" for entry in group) else "diverged" for group in statuses),
+        copies * _mean(result.evaluations, copies),
+        result.seconds,
+        type(trace)(trace.evaluations * copies, trace.seconds, values),
+    )
+
+
+def squared_norm(z: Tensor) -> Tensor:
+    """||z||^2 per row."""
+    return torch.sum(z * z, dim=1)

@@ -1,0 +1,41 @@
+"""The best linear estimate: posterior mean under a Gaussian prior, in closed form."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from flowprior.operators.base import Operator
+from flowprior.registry import Settings
+from flowprior.solvers.base import Context, Result, Solver, closed_form_result
+from flowprior.solvers.gaussian import Gaussian
+
+
+class LinearMMSE(Solver):
+    """x = m + C A^T (A C A^T + sigma^2 I)^-1 (y - A m), with mean m and covariance C of the training images.
+
+    No network at all: what a learned prior has to beat.
+    """
+
+    name = "linear_mmse"
+    prior_kind = "gaussian"
+
+    class Settings(Settings):
+        """Settings of `linear_mmse`."""
+
+        noise_std: float = Field(0.005, gt=0, description="assumed noise of the measurement, on values in [0, 1]")
+
+    def run(self, operator: Operator, y: Tensor, prior: Gaussian, context: Context) -> Result:
+        """One linear solve for the whole batch, in float64 on the CPU."""
+        started = time.perf_counter()
+        forward = operator.matrix()
+        cross = prior.covariance @ forward.T
+        gram = forward @ cross
+        gram.diagonal().add_(self.settings.noise_std**2)
+        residual = y.detach().cpu().double().flatten(1) - prior.mean @ forward.T
+        solution = torch.linalg.solve(gram, residual.T)
+        images = (prior.mean[:, None] + cross @ solution).T.reshape(-1, *operator.shape)
+        return closed_form_result(images.to(y), started, context)

@@ -1,0 +1,53 @@
+"""Small instances of every registered piece, so that each mathematical property is tested on all of them."""
+
+import torch
+from flowprior import flows, operators
+from flowprior.flows.layers import (
+    ActNorm,
+    Chain,
+    Coupling,
+    HaarSqueeze,
+    Mixing,
+    Squeeze,
+    additive,
+    sigmoid_affine,
+    tanh_affine,
+)
+
+#: Settings that make a registered flow small; a flow without an entry is built with its defaults.
+SMALL_FLOWS = {
+    "haar_glow": {"levels": 2, "steps": 2, "hidden": 6},
+    "glow": {"levels": 2, "steps": 2, "hidden": 6},
+    "chavez": {"steps": 1, "hidden": 6},
+}
+
+#: name -> (layer for 4 channels at 4x4, in float64)
+LAYERS = {
+    "actnorm": lambda: ActNorm(4),
+    "mixing": lambda: Mixing(4),
+    "squeeze": Squeeze,
+    "haar": HaarSqueeze,
+    "affine_sigmoid": lambda: Coupling(torch.nn.Conv2d(2, 4, 3, padding=1), sigmoid_affine),
+    "affine_tanh_swapped": lambda: Coupling(torch.nn.Conv2d(2, 4, 3, padding=1), tanh_affine, swap=True),
+    "additive": lambda: Coupling(torch.nn.Conv2d(2, 2, 3, padding=1), additive),
+    "chain": lambda: Chain([ActNorm(4), Mixing(4), HaarSqueeze()]),
+}
+
+
+def shaken(module, scale=0.1):
+    """The module with every parameter moved at random: fresh flows are too simple to test anything."""
+    source = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += scale * torch.randn(parameter.shape, generator=source, dtype=parameter.dtype)
+    return module
+
+
+def small_flow(name, shape=(3, 8, 8), dtype=torch.float64, **settings):
+    """A registered flow, small, with weights at random."""
+    return shaken(flows.build(name, shape, **{**SMALL_FLOWS.get(name, {}), **settings}).to(dtype)).eval()
+
+
+def small_operator(name, shape=(3, 8, 8)):
+    """A registered operator with its default settings."""
+    return operators.build(name, shape)

@@ -1,0 +1,174 @@
+"""What an experiment may say, and what is answered when it says something else."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from flowprior.errors import FlowpriorError
+from flowprior.params import DataSettings, Experiment, experiment_from, label_of, load_experiment
+from flowprior.plan import check_names, jobs, without_missing_solvers
+from flowprior.schema import PIECES, REGISTRIES, generate_pieces, generate_schema
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "params").glob("*.yaml"))
+
+
+def smoke(**changes):
+    return {**yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text()), **changes}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_experiment_is_in_order_and_named_like_its_file(path):
+    experiment = load_experiment(path)
+    check_names(experiment)
+    jsonschema.validate(yaml.safe_load(path.read_text()), generate_schema())
+    assert experiment.name == path.stem
+    assert jobs(experiment)
+
+
+def test_schemas_are_up_to_date():
+    """If this fails: make schema."""
+    assert json.loads(PIECES.read_text()) == generate_pieces()
+    written = ROOT / "workflow" / "schemas" / "experiment.schema.json"
+    assert json.loads(written.read_text()) == generate_schema()
+
+
+@pytest.mark.parametrize("kind", REGISTRIES)
+def test_every_setting_of_every_piece_is_explained(kind):
+    for name, schema in generate_pieces()[kind].items():
+        for setting, facts in schema.get("properties", {}).items():
+            assert facts.get("description"), f"{kind} {name}: {setting}"
+
+
+def test_the_schema_knows_settings_of_pieces():
+    validator = jsonschema.Draft202012Validator(generate_schema())
+    assert validator.is_valid(smoke())
+    wrong = smoke(priors={"tiny": {"flow": "haar_glow", "settings": {"levels": "two"}}})
+    assert not validator.is_valid(wrong)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"methods": {"maap": {}}}, "unknown solver 'maap'; did you mean 'map'?"),
+        ({"priors": {"tiny": {"flow": "haar_glov"}}}, "unknown flow 'haar_glov'; did you mean 'haar_glow'?"),
+        ({"tasks": {"denoising": {"operator": "identiti"}}, "methods": {}}, "did you mean 'identity'?"),
+        (
+            {"methods": {"map": {"settings": {"noise_sdt": 0.1}}}},
+            "unknown setting 'noise_sdt'; did you mean 'noise_std'?",
+        ),
+        ({"methods": {"map": {"sweep": {"noise_std": [-1.0]}}}}, "-1.0"),
+        ({"methods": {"map": {"tasks": {"denoisin": {}}}}}, "did you mean 'denoising'?"),
+        ({"methods": {"map": {"priors": ["tinny"]}}}, "did you mean 'tiny'?"),
+        ({"tets_images": 3}, "unknown setting 'tets_images'; did you mean 'test_images'?"),
+        ({"data": {"resolutoin": 8}}, "did you mean 'resolution'?"),
+        ({"priors": {"tiny": {"flow": "haar_glow", "training": {"stepz": 1}}}}, "did you mean 'steps'?"),
+        ({"bits": 6}, "got 6"),
+        ({"test_images": 0}, "got 0"),
+        ({"name": "a/b"}, "a/b"),
+    ],
+)
+def test_mistakes_are_named_in_one_line(changes, said):
+    with pytest.raises(FlowpriorError) as error:
+        experiment_from(smoke(**changes))
+    assert said in str(error.value)
+    assert "\n" not in str(error.value).strip()
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", "", "with space", "gaussian", "none"])
+def test_names_that_cannot_be_folders_are_refused(name):
+    experiment = Experiment.model_validate(smoke(priors={name: {"flow": "glow"}}))
+    with pytest.raises(FlowpriorError, match="prior"):
+        check_names(experiment)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(None, "no experiment file"), ("a: [", "not valid YAML"), ("- a", "must hold settings by name")],
+)
+def test_files_that_are_no_experiment(tmp_path, text, said):
+    path = tmp_path / "x.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(FlowpriorError, match=said):
+        load_experiment(path)
+
+
+def test_points_are_the_grid_and_the_papers_values_once():
+    plan = {
+        "map": {
+            "solver": "chavez",
+            "sweep": {"alpha": [0.1, 0.2]},
+            "tasks": {"denoising": {"paper": {"alpha": 0.2}}},
+        }
+    }
+    points = experiment_from(smoke(methods=plan)).points("map", "denoising")
+    assert [(point.label, point.paper) for point in points] == [("alpha=0.1", False), ("alpha=0.2", True)]
+    plan["map"]["tasks"]["denoising"]["paper"] = {"alpha": 0.3}
+    points = experiment_from(smoke(methods=plan)).points("map", "denoising")
+    assert [(point.label, point.paper) for point in points][-1] == ("alpha=0.3", True)
+    assert len(points) == 3
+
+
+def test_jobs_cover_every_point_of_every_method_once_per_split():
+    experiment = load_experiment(ROOT / "params" / "smoke.yaml")
+    planned = jobs(experiment)
+    assert len(set(planned)) == len(planned)
+    for method in experiment.methods:
+        for task in experiment.tasks_of(method):
+            for split in ("validation", "test"):
+                labels = [
+                    point.label
+                    for job in planned
+                    if (job.method, job.task, job.split) == (method, task, split)
+                    for point in experiment.chunks(method, task)[job.chunk]
+                ]
+                assert labels == [point.label for point in experiment.points(method, task)]
+
+
+def test_a_slow_method_with_one_setting_is_not_run_on_validation_images():
+    plan = {"map": {"images": 2}, "chavez": {"images": 2, "sweep": {"alpha": [0.1, 0.2]}}}
+    planned = jobs(experiment_from(smoke(methods=plan)))
+    assert {job.split for job in planned if job.method == "map"} == {"test"}
+    assert {job.split for job in planned if job.method == "chavez"} == {"validation", "test"}
+
+
+def test_methods_without_their_module_are_left_out_and_named(monkeypatch):
+    experiment = load_experiment(ROOT / "params" / "smoke.yaml")
+    monkeypatch.setitem(sys.modules, "bm3d", None)
+    left, skipped = without_missing_solvers(experiment)
+    assert "bm3d" in experiment.methods
+    assert "bm3d" not in left.methods
+    assert "non-commercial" in skipped["bm3d"]
+
+
+def test_prepared_data_is_named_by_its_settings():
+    data = DataSettings(resolution=32)
+    assert data.key == DataSettings(resolution=32).key
+    assert data.key != DataSettings(resolution=32, train=5).key
+    assert data.key.startswith("photos-32px-")
+
+
+def test_labels_do_not_depend_on_order():
+    assert label_of({"b": 1, "a": 2}) == label_of({"a": 2, "b": 1}) == "a=2,b=1"
+
+
+def test_planning_costs_no_torch():
+    """The workflow reads experiments whenever it starts, on a cluster once per job."""
+    program = (
+        "import sys; from flowprior.params import load_experiment; import flowprior.images, flowprior.plan; "
+        "import flowprior.report.layout; load_experiment(sys.argv[1]); "
+        "print([name for name in ('torch', 'pandas', 'matplotlib', 'mlflow') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(ROOT / "params" / "smoke.yaml")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,351 @@
+"""The report says what the rows say, stands alone, and tells of what is missing."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from report_fixture import SIDE, fabricate, tiny_experiment, write_evaluation
+
+from flowprior.errors import FlowpriorError, UnknownNameError
+from flowprior.evaluation.statistics import describe, pooled_psnr_chavez2021
+from flowprior.report import Layout, build, figures, grids, outputs, style
+from flowprior.report.figures import cost_curve
+from flowprior.report.formats import number, signed, unit
+from flowprior.report.grids import make_grid, picture
+from flowprior.report.lines import lines_of
+from flowprior.report.published import TABLES, table_of
+from flowprior.report.results import load
+
+ONE_TASK = {"denoising": {"operator": "identity"}}
+
+
+class Page(HTMLParser):
+    """What a page refers to, and the text of its table cells by section."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.cells: dict[str, list[list[str]]] = {}
+        self._section = ""
+        self._cell: list[str] | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.references += [
+            values[name] for name in ("src", "href", "srcset", "action", "data") if values.get(name)
+        ]
+        if tag == "section":
+            self._section = values["id"]
+        if tag == "tr":
+            self.cells.setdefault(self._section, []).append([])
+        if tag in ("td", "th"):
+            self._cell = []
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th") and self._cell is not None:
+            self.cells[self._section][-1].append(" ".join("".join(self._cell).split()))
+            self._cell = None
+
+    def handle_data(self, data):
+        if self._cell is not None:
+            self._cell.append(data)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    root = tmp_path_factory.mktemp("root")
+    experiment = tiny_experiment()
+    fabricate(root, experiment)
+    build(experiment, root, skipped={"csgm": "it needs a <missing> module"})
+    return experiment, root
+
+
+@pytest.fixture(scope="module")
+def html(built):
+    experiment, root = built
+    return Layout(experiment, root).page.read_text()
+
+
+@pytest.fixture(scope="module")
+def results(built):
+    experiment, root = built
+    return load(experiment, root)
+
+
+def test_it_writes_exactly_the_files_it_names(built):
+    experiment, root = built
+    layout = Layout(experiment, root)
+    written = [layout.page, *(layout.results / "figures").iterdir(), *(layout.results / "tables").iterdir()]
+    assert sorted(outputs(experiment)) == sorted(path.relative_to(root).as_posix() for path in written)
+    assert all(path.stat().st_size > 100 for path in written)
+
+
+def test_the_page_needs_nothing_but_itself(html):
+    references = Page(html).references
+    assert len(references) > 20
+    assert all(reference.startswith(("data:image/png;base64,", "#")) for reference in references)
+    for pattern in (r"https?://", r"url\(", r"@import", r"//cdn"):
+        assert not re.search(pattern, html)
+
+
+def test_no_text_of_the_page_is_not_a_number(html):
+    text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", html)
+    found = re.search(r".{0,40}\b(nan|NaN|inf|None|undefined)\b.{0,40}", text)
+    assert found is None, found
+
+
+def test_what_a_user_wrote_is_escaped(html):
+    assert "<h1>Tiny &amp; &lt;quick&gt;</h1>" in html
+    assert "it needs a &lt;missing&gt; module" in html
+
+
+def test_table_1_holds_the_means_of_the_rows(html, results):
+    rows = Page(html).cells["results"]
+    lines = {line.label: line for line in results.lines}
+    task, seen = "", 0
+    for cells in rows:
+        if len(cells) == 1:
+            task = cells[0]
+        if cells[0] not in lines:
+            continue
+        line = lines[cells[0]]
+        validation = (
+            results.rows[
+                (results.rows["task"] == task)
+                & (results.rows["method"] == line.method)
+                & (results.rows["split"] == "validation")
+            ]
+            .groupby("setting", sort=False)["psnr"]
+            .mean()
+        )
+        setting = validation.idxmax()
+        images = results.rows_of(task, line, setting)
+        psnr, ssim = describe(images["psnr"].to_numpy(), 3), describe(images["ssim"].to_numpy(), 3)
+        assert cells[1] == f"{number(psnr.mean)}[{number(psnr.low)}, {number(psnr.high)}]"
+        assert cells[2] == number(psnr.std)
+        assert cells[3] == f"{unit(ssim.mean)}[{unit(ssim.low)}, {unit(ssim.high)}]"
+        assert cells[4] == setting
+        assert cells[-1] == str(len(images))
+        seen += 1
+    assert seen == 7
+
+
+def test_the_published_table_stands_beside_ours_in_both_conventions(html, results):
+    table = Page(html).cells["published"]
+    start = next(i for i, cells in enumerate(table) if cells == ["denoising"])
+    cells = next(cells for cells in table[start:] if cells[0] == "chavez")
+    chavez = next(line for line in results.lines if line.label == "chavez")
+    chosen, fixed = (results.selected("denoising", chavez, by) for by in ("validation", "paper"))
+    images = results.rows_of("denoising", chavez, chosen["setting"])
+    assert cells[1:5] == ["Ours", "37.72", "27.31", ".918"]
+    assert cells[5:8] == [
+        number(pooled_psnr_chavez2021(images["psnr"].to_numpy())),
+        number(chosen["psnr"]),
+        unit(chosen["ssim"]),
+    ]
+    assert cells[8:11] == [
+        number(fixed["psnr_chavez2021_pooled"]),
+        number(fixed["psnr"]),
+        unit(fixed["ssim"]),
+    ]
+    assert cells[11] == signed(chosen["psnr"] - (2 * 37.72 - 20 * np.log10(255)))
+    assert "5 bits per channel, this experiment's 8" in html
+
+
+@pytest.mark.parametrize(
+    ("task", "solver", "true"),
+    [
+        ("denoising", "csgm", 26.69),
+        ("deblurring", "glowip", 23.51),
+        ("denoising", "bm3d", 27.17),
+        ("inpainting", "chavez", 27.81),
+        ("colorization", "chavez", 23.31),
+    ],
+)
+def test_published_values_mean_the_documented_decibels(task, solver, true):
+    assert table_of("chavez2021")[task, solver].psnr == pytest.approx(true, abs=0.011)
+    assert len(TABLES["chavez2021"]) == 13
+
+
+def test_an_unknown_reference_names_the_nearest(tmp_path):
+    experiment = tiny_experiment(reference="chaves2021")
+    fabricate(tmp_path, experiment)
+    with pytest.raises(UnknownNameError, match="did you mean 'chavez2021'"):
+        build(experiment, tmp_path)
+
+
+def test_figures_are_pictures_and_tables_are_what_the_page_shows(built, results):
+    experiment, root = built
+    layout = Layout(experiment, root)
+    for name in outputs(experiment):
+        path = root / name
+        if path.suffix == ".png":
+            pixels = np.asarray(Image.open(path).convert("RGB"))
+            assert min(pixels.shape[:2]) > 150
+            assert pixels.std() > 5
+        if path.suffix == ".pdf":
+            assert path.read_bytes().startswith(b"%PDF")
+        if path.suffix == ".tex":
+            text = path.read_text()
+            assert text.count(r"\begin{") == text.count(r"\end{") > 0
+            assert r"\toprule" in text and r"\bottomrule" in text
+            assert "nan" not in text.replace("none", "").lower().split()
+            body = [row for row in text.splitlines() if row.endswith(r"\\") and "&" in row]
+            width = {row.replace(r"\&", "").count("&") for row in body if "multicolumn" not in row}
+            assert len(width) == 1 and len(body) > 4
+    table = pd.read_csv(layout.table("results").with_suffix(".csv"))
+    assert table["psnr"].tolist() == pytest.approx(
+        results.summary.loc[results.summary["selected_by"] == "validation", "psnr"].tolist()
+    )
+
+
+def test_grids_show_targets_measurements_and_the_chosen_reconstructions(results, built):
+    experiment, root = built
+    grid = make_grid(results, "colorization", count=4)
+    assert grid.columns == ("target", "measurement", "map", "chavez", "linear_mmse")
+    assert len(grid.rows) == 4
+    targets = np.load(Layout(experiment, root).prepared("test.npy"))
+    for name, tiles in zip(grid.images, grid.rows, strict=True):
+        index = int(name[5:8])
+        assert index < 9  # what the method with the fewest images solved
+        assert np.array_equal(tiles[0].pixels, targets[index])
+        assert np.ptp(tiles[1].pixels, axis=2).max() == 0  # grey
+        for line, tile in zip(results.lines_on("colorization"), tiles[2:], strict=True):
+            setting = results.selected("colorization", line)["setting"]
+            row = results.rows_of("colorization", line, setting).set_index("image").loc[name]
+            error = ((tile.pixels / 255.0 - targets[index] / 255.0) ** 2).mean()
+            assert -10 * np.log10(error) == pytest.approx(row["psnr"], abs=0.1)
+            assert tile.psnr == number(row["psnr"], 1)
+
+
+def test_the_pages_tiles_are_the_pictures_pixel_by_pixel(html, results):
+    grid = make_grid(results, "denoising")
+    tile = re.search(r'data-text="target"[^<]*<img src="data:image/png;base64,([^"]+)"', html)
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(tile.group(1)))))
+    assert pixels.shape == (SIDE, SIDE, 3)
+    assert np.array_equal(pixels, grid.rows[0][0].pixels)
+
+
+@pytest.mark.parametrize("shape", [(5, 8, 8), (30,), (1, 30)])
+def test_a_measurement_that_is_no_picture_is_a_blank_one(shape):
+    assert picture(np.zeros(shape, np.float32)).shape == (1, 1, 3)
+
+
+def test_five_bit_targets_are_shown_with_five_bits(tmp_path):
+    experiment = tiny_experiment(bits=5, methods={"bm3d": {}}, reference=None)
+    fabricate(tmp_path, experiment)
+    grid = make_grid(load(experiment, tmp_path), "denoising")
+    assert len(np.unique(np.stack([tiles[0].pixels for tiles in grid.rows]))) <= 32
+
+
+def test_the_curve_over_cost_keeps_images_that_stopped_early():
+    points = {"a": [10.0, 20.0, 30.0], "b": [12.0, 18.0]}
+    traces = pd.concat(
+        pd.DataFrame({"image": image, "evaluations": range(1, len(psnr) + 1), "seconds": 0.5, "psnr": psnr})
+        for image, psnr in points.items()
+    )
+    curve = cost_curve(traces)
+    assert curve["psnr"].tolist() == [11, 19, 24]
+    assert curve["evaluations"].tolist() == [1, 2, 2.5]
+
+
+def test_a_method_has_one_colour_whatever_else_runs():
+    every = {line.label: line.colour for line in lines_of(tiny_experiment())}
+    fewer = {
+        line.label: line.colour for line in lines_of(tiny_experiment(methods={"bm3d": {}, "chavez": {}}))
+    }
+    assert len(set(every.values())) == len(every)
+    assert fewer.items() <= every.items()
+
+
+def test_a_method_with_several_priors_is_one_line_each():
+    priors = {name: {"flow": "haar_glow"} for name in ("p", "q")}
+    lines = lines_of(tiny_experiment(priors=priors, methods={"map": {}, "chavez_slow": {"solver": "chavez"}}))
+    assert [line.label for line in lines] == ["map (p)", "map (q)", "chavez_slow (p)", "chavez_slow (q)"]
+    assert len({line.colour for line in lines}) == 4
+    assert {line.solver for line in lines} == {"map", "chavez"}
+
+
+def test_failures_are_shown_not_hidden(tmp_path):
+    experiment = tiny_experiment(methods={"map": {"sweep": {}}, "bm3d": {}}, tasks=ONE_TASK, reference=None)
+    fabricate(tmp_path, experiment)
+    layout = Layout(experiment, tmp_path)
+    rows = pd.read_parquet(layout.results / "rows.parquet")
+    first = rows.index[(rows["method"] == "map") & (rows["split"] == "test") & (rows["task"] == "denoising")][
+        0
+    ]
+    rows.loc[first, ["status", "psnr", "ssim"]] = ["diverged", np.nan, np.nan]
+    write_evaluation(layout, rows, pd.read_parquet(layout.results / "traces.parquet"))
+    build(experiment, tmp_path)
+    html = layout.page.read_text()
+    assert "1 diverged" in html
+    assert "1 reconstruction diverged" in html
+    row = next(cells for cells in Page(html).cells["results"] if cells[0] == "map")
+    assert row[1] == "—"
+    test_no_text_of_the_page_is_not_a_number(html)
+
+
+def test_without_benchmarks_samples_manifest_or_history_the_page_still_stands(tmp_path):
+    experiment = tiny_experiment(methods={"map": {}}, tasks=ONE_TASK, reference=None)
+    fabricate(tmp_path, experiment)
+    layout = Layout(experiment, tmp_path)
+    for _, path in layout.benchmarks():
+        path.unlink(missing_ok=True)
+    for path in (
+        layout.flow("flow_a", "samples.npy"),
+        layout.flow("flow_a", "history.jsonl"),
+        layout.prepared("manifest.json"),
+    ):
+        path.unlink()
+    build(experiment, tmp_path)
+    assert all((tmp_path / name).exists() for name in outputs(experiment))
+    html = layout.page.read_text()
+    assert "No flow method could be compared with a baseline." in html
+    assert 'id="published"' not in html
+
+
+def test_without_an_evaluation_it_says_what_to_do(tmp_path):
+    with pytest.raises(FlowpriorError, match=r"no results/tiny/rows.parquet; evaluate the experiment first"):
+        build(tiny_experiment(), tmp_path)
+
+
+def test_what_ran_where_names_versions_seed_times_and_settings(html):
+    cells = dict(row[:2] for row in Page(html).cells["provenance"] if len(row) == 2)
+    import torch
+
+    assert cells["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert cells["seed"] == "3"
+    assert cells["commit"] == "not in a repository"
+    assert cells["sizes.test"] == "12"
+    steps = {row[0]: row[1:] for row in Page(html).cells["provenance"] if len(row) == 5}
+    assert steps["train"][:2] == ["1", "12.5 s"]
+    assert int(steps["reconstruct"][0]) > 10
+    assert "validation_images: 5" in html
+
+
+def test_the_key_sentence_follows_from_the_paired_differences(html, results):
+    for task in results.experiment.tasks:
+        line, baseline = results.best_flow(task), results.best_baseline(task)
+        entry = results.difference(task, line, baseline)
+        word = "better" if entry["low"] > 0 else "worse" if entry["high"] < 0 else "level"
+        phrase = {"better": "above", "level": "level with", "worse": "below"}[word]
+        sentence = re.search(r"The best method with a learned flow is ([^<]+)</strong>", html).group(1)
+        assert re.search(rf"{phrase} (it|the best baseline without one) in [a-z ]*{task}", sentence)
+        assert f'<span class="{word}">{signed(entry["psnr_difference"])} dB</span>' in html
+
+
+def test_the_same_results_give_the_same_bytes(built, results, tmp_path):
+    experiment, root = built
+    with style.styled():
+        style.save(figures.paired_figure(results), tmp_path / "paired")
+        style.save(grids.figure(make_grid(results, "denoising")), tmp_path / "grid_denoising")
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (Layout(experiment, root).results / "figures" / path.name).read_bytes()

@@ -1,0 +1,239 @@
+"""Solvers: each image its own problem, optimality on problems with known answers, divergence, settings."""
+
+import pytest
+import torch
+from flowprior import operators, solvers
+from flowprior.errors import FlowpriorError, UnknownNameError
+from flowprior.solvers.adam import AdamSettings, Terms, minimise
+from flowprior.solvers.base import Context
+from flowprior.solvers.gaussian import Gaussian
+
+from pieces import small_flow, small_operator
+
+SHAPE = (3, 8, 8)
+NAMES = ("a", "b", "c")
+LATENT = ("chavez", "csgm", "glowip")
+
+
+def prior_of(name):
+    kind = solvers.REGISTRY.get(name).prior_kind
+    if kind == "gaussian":
+        return Gaussian.fit(torch.rand(64, *SHAPE, generator=torch.Generator().manual_seed(3)))
+    return small_flow("haar_glow", SHAPE, torch.float32) if kind == "flow" else None
+
+
+def quick(name):
+    return {"steps": 12} if "steps" in solvers.REGISTRY.get(name).Settings.model_fields else {}
+
+
+def problem(operator_name="identity"):
+    operator = small_operator(operator_name, SHAPE)
+    x = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(2))
+    return operator, operator.measure(x, 0.05, torch.Generator().manual_seed(4))
+
+
+CASES = [
+    (solver, operator) for solver in solvers.names() if solver != "bm3d" for operator in operators.names()
+]
+
+
+@pytest.mark.parametrize(("solver", "operator_name"), CASES)
+def test_an_image_does_not_depend_on_its_batch(solver, operator_name):
+    operator, y = problem(operator_name)
+    prior = prior_of(solver)
+    together = solvers.solve(solver, operator, y, prior, keys=NAMES, **quick(solver))
+    assert together.images.shape == (3, *SHAPE)
+    assert together.images.min() >= 0 and together.images.max() <= 1
+    for i, name in enumerate(NAMES):
+        alone = solvers.solve(solver, operator, y[i : i + 1], prior, keys=[name], **quick(solver))
+        torch.testing.assert_close(alone.images, together.images[i : i + 1], rtol=0, atol=2e-4)
+        assert alone.evaluations[0] == together.evaluations[i]
+
+
+@pytest.mark.parametrize("solver", [name for name in solvers.names() if name != "bm3d"])
+def test_one_diverging_image_leaves_the_others_alone(solver):
+    operator, y = problem()
+    if solver == "linear_mmse":
+        pytest.skip("no iterations, nothing to diverge")
+    y = y.clone()
+    y[1] = float("nan")
+    settings = {**quick(solver), **({"start": "zero_latent"} if solver == "map" else {})}
+    result = solvers.solve(solver, operator, y, prior_of(solver), keys=NAMES, **settings)
+    assert result.status == ("ok", "diverged", "ok")
+    assert bool(torch.isfinite(result.images).all())
+    good = solvers.solve(solver, operator, y[[0, 2]], prior_of(solver), keys=("a", "c"), **settings)
+    torch.testing.assert_close(result.images[[0, 2]], good.images, rtol=0, atol=2e-4)
+    assert result.evaluations[1] < result.evaluations[0]
+
+
+def test_divergence_on_the_way_keeps_the_last_finite_iterate():
+    def objective(x):
+        loss = x.flatten(1).sum(1)
+        # The second image's loss breaks once it has fallen below -1.
+        loss = torch.where((torch.arange(2) == 1) & (loss < -1.0), loss * float("nan"), loss)
+        return Terms(loss, loss, loss, x)
+
+    start = torch.full((2, 1, 1, 1), 0.5)
+    settings = AdamSettings(steps=40, learning_rate=0.1, schedule="constant")
+    seen = []
+    context = Context(("a", "b"), observer=lambda images: seen.append(images) or {})
+    result = minimise(objective, start, settings, context, finish=lambda x: 1 + x / 10)
+    assert result.status == ("ok", "diverged")
+    last = (result.images[1, 0, 0, 0] - 1) * 10
+    assert -1.0 <= last < -0.85
+
+
+def test_settings_that_are_learned_by_nobody_are_refused():
+    operator, y = problem()
+    with pytest.raises(FlowpriorError, match="unknown setting 'aplha'; did you mean 'alpha'"):
+        solvers.solve("chavez", operator, y, prior_of("chavez"), aplha=1)
+    with pytest.raises(UnknownNameError, match="did you mean 'chavez'"):
+        solvers.solve("chaves", operator, y, prior_of("chavez"))
+    with pytest.raises(FlowpriorError, match="needs a flow as its prior, got NoneType"):
+        solvers.solve("map", operator, y)
+    with pytest.raises(FlowpriorError, match=r"must have shape \(N, 3, 8, 8\), got \(3, 3, 4, 4\)"):
+        solvers.solve("map", operator, y[..., :4, :4], prior_of("map"))
+    with pytest.raises(FlowpriorError, match="start 'measurement' needs measurements shaped like images"):
+        gray = small_operator("channel_mean", SHAPE)
+        solvers.solve("map", gray, y[:, :1], prior_of("map"), start="measurement", steps=1)
+
+
+@pytest.mark.parametrize("solver", LATENT)
+def test_weights_are_as_trainable_after_as_before(solver):
+    operator, y = problem()
+    flow = prior_of(solver)
+    parameters = list(flow.parameters())
+    parameters[0].requires_grad_(False)
+    before = [parameter.requires_grad for parameter in parameters]
+    solvers.solve(solver, operator, y, flow, steps=2)
+    assert [parameter.requires_grad for parameter in parameters] == before
+    assert all(parameter.grad is None for parameter in parameters)
+
+
+def test_map_of_a_gaussian_flow_is_the_linear_estimate():
+    """A fresh additive Glow is linear: its density is Gaussian, and MAP has a closed form."""
+    flow = small_flow("glow", SHAPE, torch.float64, coupling="additive", levels=1, steps=1, hidden=4)
+    with torch.no_grad():
+        for module in flow.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.weight.zero_()
+                module.bias.zero_()
+    operator = small_operator("identity", SHAPE)
+    y = torch.rand(2, *SHAPE, dtype=torch.float64) * 0.2 + 0.4
+    sigma = 0.3
+    zero = torch.zeros(1, *SHAPE, dtype=torch.float64)
+    offset = flow(zero)[0][0]
+    matrix = torch.stack([flow(e.reshape(1, *SHAPE))[0][0] - offset for e in torch.eye(192, dtype=torch.float64)], 1)
+    left = matrix.T @ matrix + torch.eye(192, dtype=torch.float64) / sigma**2
+    right = y.flatten(1).T / sigma**2 - (matrix.T @ offset)[:, None]
+    wanted = torch.linalg.solve(left, right).T.reshape(y.shape).clamp(0, 1)
+    found = solvers.solve("map", operator, y, flow, noise_std=sigma, steps=800, learning_rate=0.02)
+    torch.testing.assert_close(found.images, wanted, rtol=0, atol=1e-4)
+
+
+def test_chavez_objective_is_equation_4():
+    flow = prior_of("chavez")
+    operator, y = problem("box_blur")
+    seen = solvers.solve("chavez", operator, y, flow, keys=NAMES, alpha=0.05, steps=1, init_std=0.0).trace
+    x, log_det = flow.inverse(torch.zeros(3, 192))
+    normal = torch.distributions.Normal(0.0, 1.0).log_prob(torch.zeros(3, 192)).sum(1)
+    data = ((2 * operator.A(x) - 1) - (2 * y - 1)).abs().flatten(1).sum(1)
+    torch.testing.assert_close(seen.values["data_fit"][0], data)
+    torch.testing.assert_close(seen.values["loss"][0], data + 0.05 * (log_det - normal))
+
+
+def test_glowip_starts_at_zero_and_csgm_at_random():
+    assert solvers.REGISTRY.settings("glowip").init_std == 0.0
+    assert solvers.REGISTRY.settings("csgm").init_std == 1.0
+    assert solvers.REGISTRY.settings("chavez").init_std == 0.1
+
+
+def test_linear_mmse_is_exact_for_a_gaussian():
+    """Mean squared error of the estimate equals the posterior variance that the formula promises."""
+    source = torch.Generator().manual_seed(0)
+    factor = torch.randn(12, 12, generator=source) * 0.05
+    draws = (0.5 + torch.randn(20000, 12, generator=source) @ factor.T).reshape(-1, 3, 2, 2)
+    gaussian = Gaussian.fit(draws)
+    operator = operators.build("channel_mean", (3, 2, 2))
+    y = operator.measure(draws, 0.02, source)
+    found = solvers.solve("linear_mmse", operator, y, gaussian, noise_std=0.02).images
+    forward, covariance = operator.matrix(), gaussian.covariance
+    gram = forward @ covariance @ forward.T + 0.02**2 * torch.eye(4, dtype=torch.float64)
+    posterior = covariance - covariance @ forward.T @ torch.linalg.solve(gram, forward @ covariance)
+    error = (found - draws).square().flatten(1).sum(1).mean().item()
+    assert error == pytest.approx(posterior.trace().item(), rel=0.03)
+
+
+@pytest.mark.parametrize("solver", [*LATENT, "map"])
+@pytest.mark.parametrize("operator_name", ["center_mask", "channel_mean"])
+def test_projection_makes_the_measurement_exact(solver, operator_name):
+    operator = small_operator(operator_name, SHAPE)
+    x = 0.45 + 0.1 * torch.rand(2, *SHAPE)
+    y = operator.A(x)
+    extra = {"start": "pseudo_inverse"} if solver == "map" else {"init_std": 0.0}
+    result = solvers.solve(solver, operator, y, prior_of(solver), steps=3, project=True, **extra)
+    inside = (result.images > 0) & (result.images < 1)
+    if bool(inside.all()):
+        torch.testing.assert_close(operator.A(result.images), y)
+    known = operator.A_dagger(y)
+    if operator_name == "center_mask":
+        mask = operator.known(y).bool().expand_as(known)
+        torch.testing.assert_close(result.images[mask], x[mask])
+
+
+def test_restarts_are_averaged_and_counted():
+    operator, y = problem()
+    flow = prior_of("chavez")
+    result = solvers.solve("chavez", operator, y, flow, keys=NAMES, steps=3, restarts=2)
+    single = solvers.solve("chavez", operator, y, flow, keys=NAMES, steps=3)
+    assert result.images.shape == single.images.shape
+    assert torch.equal(result.evaluations, 2 * single.evaluations)
+    assert not torch.equal(result.images, single.images)
+
+
+def test_trace_belongs_to_the_returned_images():
+    operator, y = problem()
+    observed = solvers.solve(
+        "map", operator, y, prior_of("map"), steps=10, observer=lambda x: {"mean": x.flatten(1).mean(1)}
+    )
+    torch.testing.assert_close(observed.trace.values["mean"][-1], observed.images.flatten(1).mean(1))
+    assert observed.trace.evaluations[-1] == 10
+    assert bool((observed.trace.seconds.diff() >= 0).all())
+
+
+def test_gaussian_survives_the_disk(tmp_path):
+    gaussian = Gaussian.fit(torch.rand(50, 3, 2, 2))
+    gaussian.save(tmp_path / "g.npz")
+    again = Gaussian.load(tmp_path / "g.npz")
+    assert again.shape == (3, 2, 2)
+    torch.testing.assert_close(again.covariance, gaussian.covariance, rtol=1e-5, atol=1e-7)
+
+
+def test_gaussian_refuses_what_it_cannot_hold():
+    with pytest.raises(FlowpriorError, match="at most 12288 values per image, got 49152"):
+        Gaussian.fit(torch.zeros(2, 3, 128, 128))
+    with pytest.raises(FlowpriorError, match="at least 2 images, got 1"):
+        Gaussian.fit(torch.zeros(1, 3, 2, 2))
+
+
+def test_bm3d_denoises_image_by_image():
+    pytest.importorskip("bm3d", reason="bm3d is optional: non-commercial licence")
+    operator = operators.build("identity", (3, 16, 16))
+    x = torch.full((2, 3, 16, 16), 0.5)
+    y = operator.measure(x, 0.1, torch.Generator().manual_seed(1))
+    together = solvers.solve("bm3d", operator, y, noise_std=0.1).images
+    alone = solvers.solve("bm3d", operator, y[1:], noise_std=0.1).images
+    torch.testing.assert_close(together[1:], alone, rtol=0, atol=1e-5)
+    assert (together - x).square().mean() < 0.3 * (y - x).square().mean()
+
+
+def test_bm3d_refuses_what_it_would_crash_on():
+    operator, y = problem()
+    with pytest.raises(FlowpriorError, match="at least 16x16 pixels, got 8x8"):
+        solvers.solve("bm3d", operator, y)
+
+
+def test_bm3d_only_denoises():
+    operator, y = problem("box_blur")
+    with pytest.raises(FlowpriorError, match="bm3d denoises only, got the operator BoxBlur"):
+        solvers.solve("bm3d", operator, y)

@@ -1,0 +1,172 @@
+"""Training: it learns, it resumes bit by bit, its batches follow from identity, its checkpoints are checked."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from flowprior import flows
+from flowprior.errors import FlowpriorError
+from flowprior.flows.checkpoint import load_flow, save_flow
+from flowprior.flows.samples import TEMPERATURES, sample_rows
+from flowprior.flows.training import train
+from flowprior.flows.training.batches import Batches
+from flowprior.flows.training.loop import learning_rate
+from flowprior.params import TrainingSettings
+
+from pieces import SMALL_FLOWS, small_flow
+
+SETTINGS = TrainingSettings(steps=12, batch=8, validate_every=4, warmup=2)
+KEY = (0, "test")
+
+
+def pixels(count=40, seed=0):
+    """Smooth little pictures: something to learn."""
+    source = np.random.default_rng(seed)
+    base = source.integers(60, 200, (count, 1, 1, 3))
+    return np.clip(base + source.normal(0, 3, (count, 8, 8, 3)), 0, 255).astype(np.uint8)
+
+
+def fresh(name="haar_glow"):
+    torch.manual_seed(7)
+    return flows.build(name, (3, 8, 8), **SMALL_FLOWS.get(name, {}))
+
+
+def run(settings=SETTINGS, folder=None, workers=1, name="haar_glow", **more):
+    return train(fresh(name), pixels(), pixels(16, 1), 8, settings, KEY, folder, workers=workers, **more)
+
+
+def same_weights(left, right):
+    return all(torch.equal(a, b) for a, b in zip(left.state_dict().values(), right.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("name", flows.names())
+def test_training_learns(name):
+    settings = TrainingSettings(steps=60, batch=16, validate_every=20, warmup=5, learning_rate=2e-3, ema=0.8)
+    trained = run(settings, name=name)
+    assert trained.history[-1]["validation_bits_per_dim"] < trained.history[0]["validation_bits_per_dim"] - 0.05
+    assert trained.bits_per_dim == min(entry["validation_bits_per_dim"] for entry in trained.history)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_and_resumed_is_bit_identical(tmp_path, workers):
+    alone = run(workers=workers)
+
+    class Killed(Exception):
+        pass
+
+    steps = []
+
+    def kill(done, **facts):
+        steps.append(done)
+        if done == 10:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(folder=tmp_path, workers=workers, progress=kill)
+    resumed_at = []
+    resumed = run(folder=tmp_path, workers=workers, progress=lambda done, **facts: resumed_at.append((done, facts)))
+    assert resumed_at[0] == (8, {"resumed": True})
+    assert same_weights(alone.flow, resumed.flow)
+    assert [r["validation_bits_per_dim"] for r in alone.history] == [
+        r["validation_bits_per_dim"] for r in resumed.history
+    ]
+
+
+def test_state_of_another_run_is_not_resumed(tmp_path):
+    run(folder=tmp_path)
+    seen = []
+    run(SETTINGS.model_copy(update={"learning_rate": 1e-3}), tmp_path, progress=lambda done, **facts: seen.append(facts))
+    assert not any("resumed" in facts for facts in seen)
+
+
+def test_workers_share_a_batch_without_changing_it():
+    one, two = run(), run(workers=2)
+    for left, right in zip(one.flow.parameters(), two.flow.parameters(), strict=True):
+        torch.testing.assert_close(left, right, rtol=0, atol=1e-4)
+
+
+def test_early_stop_keeps_the_best():
+    settings = TrainingSettings(
+        steps=400, batch=8, validate_every=4, warmup=0, learning_rate=0.05, schedule="constant", patience=2, ema=0.0
+    )
+    trained = run(settings)
+    assert trained.steps < 400
+    values = [entry["validation_bits_per_dim"] for entry in trained.history]
+    assert trained.bits_per_dim == min(values) < values[-1]
+
+
+def test_bf16_stays_close_to_float32():
+    low, full = run(SETTINGS.model_copy(update={"precision": "bf16"})), run()
+    assert low.bits_per_dim == pytest.approx(full.bits_per_dim, abs=0.02)
+
+
+def test_non_finite_gradient_is_an_error_with_a_remedy():
+    with pytest.raises(FlowpriorError, match=r"lower training\.learning_rate \(now 1e\+30\)"):
+        run(TrainingSettings(steps=20, batch=8, warmup=0, learning_rate=1e30, clip_norm=None))
+
+
+def test_batches_follow_from_the_step_alone():
+    first = Batches(pixels(), 8, 8, True, KEY)
+    walked = [first.at(step) for step in range(12)]
+    assert torch.equal(Batches(pixels(), 8, 8, True, KEY).at(11), walked[11])
+    assert not torch.equal(Batches(pixels(), 8, 8, True, (1, "test")).at(11), walked[11])
+
+
+def test_an_epoch_sees_every_image_once():
+    numbered = np.arange(10, dtype=np.uint8)[:, None, None, None].repeat(3, 3) * 8
+    batches = Batches(numbered, 5, 5, False, KEY)
+    seen = torch.cat([batches.at(0), batches.at(1)])[:, 0, 0, 0]
+    assert sorted(int(v * 32) for v in seen) == list(range(10))
+
+
+def test_learning_rate_warms_up_and_decays_to_zero():
+    settings = TrainingSettings(steps=100, warmup=10, learning_rate=1.0)
+    assert learning_rate(settings, 0) == pytest.approx(0.1)
+    assert learning_rate(settings, 10) == pytest.approx(1.0)
+    assert learning_rate(settings, 55) == pytest.approx(0.5)
+    assert learning_rate(settings, 100) == pytest.approx(0.0)
+    assert learning_rate(settings.model_copy(update={"schedule": "constant"}), 99) == 1.0
+
+
+@pytest.mark.parametrize("name", flows.names())
+def test_checkpoint_round_trip(tmp_path, name):
+    flow = small_flow(name, dtype=torch.float32)
+    save_flow(tmp_path, flow, {"bits": 8})
+    again = load_flow(tmp_path)
+    x = torch.rand(2, 3, 8, 8)
+    torch.testing.assert_close(again.log_prob(x), flow.log_prob(x))
+    assert json.loads((tmp_path / "config.json").read_text())["bits"] == 8
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "weights.safetensors"]
+
+
+def test_checkpoint_of_another_architecture(tmp_path):
+    save_flow(tmp_path, small_flow("haar_glow", dtype=torch.float32))
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["settings"]["hidden"] = 7
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(FlowpriorError, match="is of another architecture"):
+        load_flow(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "no checkpoint in"),
+        (lambda folder: (folder / "config.json").write_text("{"), "is not a flow's description"),
+        (lambda folder: (folder / "weights.safetensors").unlink(), "no weights in"),
+        (lambda folder: (folder / "weights.safetensors").write_bytes(b"short"), "is damaged"),
+    ],
+)
+def test_damaged_checkpoint(tmp_path, damage, message):
+    save_flow(tmp_path, small_flow("glow", dtype=torch.float32))
+    damage(tmp_path)
+    with pytest.raises(FlowpriorError, match=message):
+        load_flow(tmp_path)
+
+
+def test_sample_rows_cover_the_temperatures():
+    rows = sample_rows(small_flow("haar_glow", dtype=torch.float32), seed=0)
+    assert rows.shape == (len(TEMPERATURES), 16, 8, 8, 3)
+    assert TEMPERATURES[0] == 0.0 and TEMPERATURES[-1] == 1.2
+    assert (rows[0] == rows[0, :1]).all()

@@ -1,0 +1,259 @@
+"""The workflow as a user meets it: run whole on the tiny experiment, and asked for what it would do."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from flowprior.params import load_experiment
+from flowprior.plan import jobs
+from flowprior.report import outputs
+
+ROOT = Path(__file__).parents[1]
+PARTS = ("Snakefile", "workflow", "profiles", "params")
+SMOKE = ("--configfile", "params/smoke.yaml")
+NOTHING = "Nothing to be done"
+
+
+def copy_of_the_project(folder: Path) -> Path:
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / part)
+    return folder
+
+
+def snakemake(project: Path, *arguments: str, status: int = 0, **environment: str) -> str:
+    """Run snakemake in a copy of the project; its whole output, after a look at the exit status."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("SNAKEMAKE", "MLFLOW"))
+    }
+    inherited.pop("MAKELEVEL", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--nocolor", *arguments],
+        cwd=project,
+        env={**inherited, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == status, done.stdout
+    return done.stdout
+
+
+def planned(output: str) -> dict[str, int]:
+    """Rule -> number of jobs, from the table of a dry run."""
+    table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", output, re.MULTILINE | re.DOTALL)
+    return {line.split()[0]: int(line.split()[1]) for line in table[1].splitlines()} if table else {}
+
+
+def experiment_file(project: Path, name: str, **changes) -> str:
+    """A file with the tiny experiment, changed; its name stays, so that results are shared."""
+    settings = yaml.safe_load((project / "params" / "smoke.yaml").read_text())
+    (project / "params" / f"{name}.yaml").write_text(yaml.safe_dump({**settings, **changes}))
+    return f"params/{name}.yaml"
+
+
+@pytest.fixture
+def project(tmp_path):
+    return copy_of_the_project(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A project in which the tiny experiment has run; tests leave its files as they are."""
+    project = copy_of_the_project(tmp_path_factory.mktemp("finished"))
+    (project / "said.txt").write_text(snakemake(project, *SMOKE))
+    return project
+
+
+class TestAFinishedRun:
+    def test_leaves_what_it_promises(self, finished):
+        experiment = load_experiment(finished / "params" / "smoke.yaml")
+        for path in [*outputs(experiment), "results/smoke/metrics.json", "mlflow.db"]:
+            assert (finished / path).stat().st_size > 0, path
+        rows = pd.read_parquet(finished / "results/smoke/rows.parquet")
+        expected = sum(
+            len(experiment.chunks(job.method, job.task)[job.chunk])
+            * experiment.images_of(job.method, job.split)
+            for job in jobs(experiment)
+        )
+        assert len(rows) == expected
+        assert set(rows["status"]) == {"ok"}
+        summary = pd.read_csv(finished / "results/smoke/summary.csv")
+        assert set(summary["method"]) == set(experiment.methods)
+
+    def test_ends_by_naming_the_report(self, finished):
+        said = (finished / "said.txt").read_text()
+        assert "Report: results/smoke/report.html" in said
+        assert re.search(r"train tiny +20/20", said)  # a person sees how far long jobs are
+
+    def test_has_a_log_and_a_benchmark_for_every_job(self, finished):
+        benchmarks = list((finished / "results/smoke/benchmarks").rglob("*.tsv"))
+        logs = [path for path in (finished / "logs/smoke").rglob("*.log")]
+        assert len(benchmarks) == len(logs) == sum(planned((finished / "said.txt").read_text()).values()) - 1
+
+    def test_is_not_run_again(self, finished):
+        assert NOTHING in snakemake(finished, *SMOKE)
+
+    def test_touched_files_and_changed_programs_trigger_nothing(self, finished):
+        for path in [*(finished / "prepared").rglob("*.npy"), *(finished / "data").rglob("*.*")]:
+            path.touch()
+        script = finished / "workflow" / "scripts" / "train.py"
+        script.write_text(script.read_text() + "\n# changed\n")
+        assert NOTHING in snakemake(finished, *SMOKE)
+
+    def test_one_changed_alpha_reruns_only_what_depends_on_it(self, finished):
+        methods = yaml.safe_load((finished / "params/smoke.yaml").read_text())["methods"]
+        methods["chavez"]["sweep"]["alpha"][2] = 0.2  # alone in the second chunk
+        output = snakemake(
+            finished, "-n", "--configfile", experiment_file(finished, "alpha", methods=methods)
+        )
+        assert planned(output) == {"all": 1, "reconstruct": 2, "evaluate": 1, "report": 1, "publish": 1}
+        solved = re.findall(r"Solve (\w+) by (\w+) .*, (\w+) images, settings (\d+)", output)
+        assert set(solved) == {("denoising", "chavez", split, "1") for split in ("validation", "test")}
+
+    def test_a_changed_title_solves_nothing_again(self, finished):
+        output = snakemake(
+            finished, "-n", "--configfile", experiment_file(finished, "title", title="Another")
+        )
+        assert set(planned(output)) == {"all", "evaluate", "report", "publish"}
+
+    def test_is_published_once(self, finished):
+        before = json.loads((finished / "results/smoke/published.json").read_text())
+        assert before["status"] == "published"
+        rows = pd.read_parquet(finished / "results/smoke/rows.parquet")
+        settings = rows.groupby(["task", "method", "prior", "setting"]).ngroups
+        assert len(before["runs"]) == settings + 1  # and one training
+        output = snakemake(finished, *SMOKE, "--forcerun", "publish", "--", "publish")
+        assert f"0 new of {settings + 1} runs" in output
+        assert json.loads((finished / "results/smoke/published.json").read_text())["runs"] == before["runs"]
+
+    def test_a_server_out_of_reach_is_said_and_stops_nothing(self, finished):
+        output = snakemake(
+            finished,
+            *SMOKE,
+            "--forcerun",
+            "publish",
+            "--",
+            "publish",
+            MLFLOW_TRACKING_URI="http://127.0.0.1:9",
+        )
+        line = next(line for line in output.splitlines() if line.startswith("flowprior:"))
+        assert "http://127.0.0.1:9" in line
+        assert "make publish" in line
+        assert json.loads((finished / "results/smoke/published.json").read_text())["status"] == "pending"
+
+    def test_gives_snakemakes_own_report(self, finished):
+        snakemake(finished, *SMOKE, "--report", "workflow_report.html")
+        assert "samples" in (finished / "workflow_report.html").read_text()
+
+
+class TestDryRuns:
+    def test_the_default_is_the_demo(self, project):
+        output = snakemake(project, "-n")
+        assert planned(output)["reconstruct"] == len(jobs(load_experiment(ROOT / "params/demo.yaml")))
+        assert "results/demo/report.html" in output
+
+    def test_another_file_replaces_the_demo(self, project):
+        output = snakemake(project, "-n", *SMOKE)
+        assert planned(output)["reconstruct"] == len(jobs(load_experiment(ROOT / "params/smoke.yaml")))
+        assert "demo" not in output
+
+    def test_one_setting_on_the_command_line_leaves_the_others(self, project):
+        output = snakemake(project, "-n", *SMOKE, "--config", "data={resolution: 8}", "test_images=3")
+        assert planned(output)["train"] == 1
+
+    @pytest.mark.parametrize(
+        "target", ["prepare_all", "train_all", "measure_all", "reconstruct_all", "evaluate_all", "report_all"]
+    )
+    def test_every_step_has_a_target(self, project, target):
+        output = snakemake(project, "-n", *SMOKE, "--", target)
+        steps = ["prepare", "train", "measure", "reconstruct", "evaluate", "report"]
+        reached = steps.index(target.removesuffix("_all"))
+        assert steps[reached] in planned(output)
+        assert not set(steps[reached + 1 :]) & set(planned(output))
+
+    def test_a_cluster_gives_gpus_to_flows_and_more_to_second_attempts(self, project):
+        asks = r"{} .*\[(\d+) threads, (\d+) MB, (\d+) min, (\d+) GPU\]"
+        slurm = ("-n", *SMOKE, "--workflow-profile", "profiles/slurm")
+        first, second = snakemake(project, *slurm), snakemake(project, *slurm, "--attempt", "2")
+        for job, gpus in (("Train", 1), ("by map", 1), ("by bm3d", 0), ("by linear_mmse", 0)):
+            once, twice = (
+                [int(number) for number in re.search(asks.format(job), output).groups()]
+                for output in (first, second)
+            )
+            assert once[3] == twice[3] == gpus, job
+            assert twice[1:3] == [2 * once[1], 2 * once[2]], job
+        local = snakemake(project, "-n", *SMOKE)
+        assert {line[-1] for line in re.findall(asks.format("Job"), local)} == {"0"}
+
+    def test_methods_without_their_module_leave_the_workflow(self, project):
+        (project / "hidden").mkdir()
+        (project / "hidden" / "sitecustomize.py").write_text("import sys; sys.modules['bm3d'] = None\n")
+        output = snakemake(project, "-n", *SMOKE, PYTHONPATH=str(project / "hidden"))
+        assert output.count("method 'bm3d' is left out") == 1
+        assert "by bm3d" not in output
+        assert "by map" in output
+
+
+def truncated_zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.png", os.urandom(5000))
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"methods": {"maap": {}}}, "unknown solver 'maap'; did you mean 'map'?"),
+            ({"methods": {"map": {"settings": {"noise_sdt": 0.1}}}}, "did you mean 'noise_std'?"),
+            ({"data": {"source": "phots"}}, "did you mean 'photos'?"),
+            ({"data": {"source": "celeba", "path": "nowhere"}}, "nowhere/img_align_celeba.zip"),
+            ({"data": {"source": "folder", "path": "broken.zip"}}, "broken.zip"),
+            ({"bits": 7}, "got 7"),
+        ],
+    )
+    def test_is_one_line_before_anything_starts(self, project, changes, said):
+        truncated_zip(project / "broken.zip")
+        before = {path for path in project.rglob("*") if ".snakemake" not in path.parts}
+        path = experiment_file(project, "bad", **changes)
+        output = snakemake(project, "--configfile", path, status=2)
+        lines = [line for line in output.splitlines() if "profile" not in line]
+        assert len(lines) == 1, output
+        assert said in lines[0]
+        after = {path for path in project.rglob("*") if ".snakemake" not in path.parts}
+        assert after - before == {project / path}
+
+    def test_found_by_a_job_is_repeated_last_and_leaves_nothing_half_written(self, project):
+        path = experiment_file(project, "bad", data={"source": "photos", "resolution": 18, "train": 32})
+        output = snakemake(project, "--configfile", path, "--", "train_all", status=2)
+        line = output.splitlines()[-1]
+        assert line.startswith("flowprior: ")
+        assert "18x18" in line
+        assert "Traceback" not in output
+        assert not [path for path in (project / "results/smoke/flows").rglob("*") if path.is_file()]
+
+    def test_mended_is_forgotten(self, finished):
+        assert not list((finished / "logs").rglob("*.error"))
+
+
+def test_lint_and_format():
+    for command in (
+        [sys.executable, "-m", "snakemake", "--lint"],
+        [str(Path(sys.executable).with_name("snakefmt")), "--check", "Snakefile", "workflow"],
+    ):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr

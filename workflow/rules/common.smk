@@ -1,0 +1,105 @@
+# The experiment, checked once, and what several rules need.
+import os
+import sys
+from pathlib import Path
+
+from snakemake.utils import validate
+
+from flowprior.errors import USER_ERROR_STATUS, one_line_errors
+from flowprior.images import raw_files, raw_settings, source_of
+from flowprior.params import experiment_from
+from flowprior.plan import (
+    SOLVED_SPLITS,
+    check_names,
+    fetched,
+    jobs,
+    without_missing_solvers,
+)
+from flowprior.progress import ERROR_SUFFIX
+from flowprior.report.layout import figure_names, table_names
+
+# A person's mistake is one line and exit status 2, before any job starts.
+with one_line_errors():
+    EXPERIMENT = experiment_from(config)
+    check_names(EXPERIMENT)
+    EXPERIMENT, SKIPPED = without_missing_solvers(EXPERIMENT)
+    RAW_FILES = raw_files(EXPERIMENT.data)
+    if workflow.is_main_process and not fetched(EXPERIMENT):
+        source_of(EXPERIMENT.data).check()
+validate(config, "../schemas/experiment.schema.json", set_default=False)
+
+RESULTS = f"results/{EXPERIMENT.name}"
+LOGS = f"logs/{EXPERIMENT.name}"
+BENCHMARKS = f"{RESULTS}/benchmarks"
+PREPARED = f"prepared/{EXPERIMENT.data.key}"
+DATASET = f"{EXPERIMENT.data.source}-{EXPERIMENT.data.resolution}px"
+JOBS = jobs(EXPERIMENT)
+# Learning uses every core of a small machine; a larger one shares.
+HEAVY_THREADS = min(workflow.cores or 8, 8)
+# What a heavy job asks for, behind what it says it does. GPUs come with a profile.
+ASKS = "[{threads} threads, {resources.mem_mb} MB, {resources.runtime} min, {resources.gpu} GPU]"
+
+if workflow.is_main_process:
+    for method, reason in SKIPPED.items():
+        print(f"flowprior: method '{method}' is left out: {reason}", file=sys.stderr)
+
+
+wildcard_constraints:
+    task="|".join(EXPERIMENT.tasks),
+    method="|".join(EXPERIMENT.methods),
+    prior="|".join([*EXPERIMENT.priors, "gaussian", "none"]),
+    split="|".join(SOLVED_SPLITS),
+    chunk=r"\d+",
+
+
+def growing(base):
+    """A resource that is asked for again, larger, when a job is tried again."""
+    return lambda wildcards, attempt: base * attempt
+
+
+def every_job(pattern):
+    """The files of one kind of all reconstruction jobs; never by looking what lies there."""
+    return [pattern.format(**job._asdict()) for job in JOBS]
+
+
+def points_of(wildcards):
+    """The settings that one reconstruction job runs."""
+    chunk = EXPERIMENT.chunks(wildcards.method, wildcards.task)[int(wildcards.chunk)]
+    return [point._asdict() for point in chunk]
+
+
+def prior_files(wildcards):
+    """What the prior of a reconstruction job is read from."""
+    if wildcards.prior == "none":
+        return {}
+    if wildcards.prior == "gaussian":
+        return {"gaussian": rules.gaussian.output.gaussian}
+    return {
+        "weights": rules.train.output.weights.format(prior=wildcards.prior),
+        "config": rules.train.output.config.format(prior=wildcards.prior),
+    }
+
+
+def _user_errors():
+    return sorted(Path(LOGS).rglob(f"*{ERROR_SUFFIX}"))
+
+
+def forget_user_errors():
+    """Remove what an earlier run left to be said."""
+    for file in _user_errors():
+        file.unlink()
+
+
+def exit_with_user_errors():
+    """If jobs stopped by a person's mistake, repeat their lines last and exit with status 2."""
+    files = _user_errors()
+    for file in files:
+        print(file.read_text().strip(), file=sys.stderr)
+    if files:
+        sys.exit(USER_ERROR_STATUS)
+
+
+def say_where_the_report_is():
+    """The last line of a run; under make, which prints it after every run, nothing."""
+    if "MAKELEVEL" not in os.environ:
+        print(f"Report: {RESULTS}/report.html", file=sys.stderr)

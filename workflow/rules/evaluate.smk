@@ -1,0 +1,37 @@
+# All rows of all jobs, selection on validation images, statistics on test images.
+rule evaluate:
+    input:
+        rows=every_job(rules.reconstruct.output.rows),
+        traces=every_job(rules.reconstruct.output.traces),
+    output:
+        rows=f"{RESULTS}/rows.parquet",
+        traces=f"{RESULTS}/traces.parquet",
+        summary=report(
+            f"{RESULTS}/summary.csv",
+            caption="../report/summary.rst",
+            category="Results",
+            labels={"table": "summary"},
+        ),
+        paired=report(
+            f"{RESULTS}/paired.csv",
+            caption="../report/paired.rst",
+            category="Results",
+            labels={"table": "paired differences"},
+        ),
+        metrics=f"{RESULTS}/metrics.json",
+    log:
+        f"{LOGS}/evaluate.log",
+    benchmark:
+        f"{BENCHMARKS}/evaluate.tsv"
+    conda:
+        "../envs/flowprior.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(30),
+    params:
+        experiment=EXPERIMENT.model_dump(mode="json"),
+    message:
+        "Evaluate"
+    script:
+        "../scripts/evaluate.py"

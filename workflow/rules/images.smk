@@ -1,0 +1,48 @@
+# Raw images, then one uint8 array per split with a manifest.
+if fetched(EXPERIMENT):
+
+    rule download:
+        output:
+            RAW_FILES,
+        log:
+            f"{LOGS}/download.log",
+        benchmark:
+            f"{BENCHMARKS}/download.tsv"
+        conda:
+            "../envs/flowprior.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(1000),
+            runtime=growing(120),
+        params:
+            data=raw_settings(EXPERIMENT.data),
+        message:
+            "Fetch the raw images"
+        script:
+            "../scripts/download.py"
+
+
+rule prepare:
+    input:
+        raw=RAW_FILES,
+    output:
+        train=f"{PREPARED}/train.npy",
+        validation=f"{PREPARED}/validation.npy",
+        test=f"{PREPARED}/test.npy",
+        manifest=f"{PREPARED}/manifest.json",
+    log:
+        f"{LOGS}/prepare.log",
+    benchmark:
+        f"{BENCHMARKS}/prepare.tsv"
+    conda:
+        "../envs/flowprior.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(60),
+    params:
+        data=EXPERIMENT.data.model_dump(exclude={"url"}),
+    message:
+        "Prepare images"
+    script:
+        "../scripts/prepare.py"

@@ -1,0 +1,31 @@
+# y = A x + noise, once per task and split: every method sees the same measurement.
+COUNTS = {"validation": EXPERIMENT.validation_images, "test": EXPERIMENT.test_images}
+
+
+rule measure:
+    input:
+        images=f"{PREPARED}/{{split}}.npy",
+        manifest=rules.prepare.output.manifest,
+    output:
+        measurement=f"{RESULTS}/measurements/{{task}}/{{split}}.npz",
+    log:
+        f"{LOGS}/measure/{{task}}/{{split}}.log",
+    benchmark:
+        f"{BENCHMARKS}/measure/{{task}}/{{split}}.tsv"
+    conda:
+        "../envs/flowprior.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(20),
+    params:
+        task=lambda wildcards: EXPERIMENT.tasks[wildcards.task].model_dump(),
+        task_name=lambda wildcards: wildcards.task,
+        bits=EXPERIMENT.bits,
+        seed=EXPERIMENT.seed,
+        number=lambda wildcards: COUNTS[wildcards.split],
+        dataset=DATASET,
+    message:
+        "Measure {wildcards.task}, {wildcards.split} images"
+    script:
+        "../scripts/measure.py"

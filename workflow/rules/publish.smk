@@ -1,0 +1,33 @@
+# The records of the experiment as MLflow runs. Jobs only write files; this one step talks to a tracking server.
+rule publish:
+    input:
+        rows=rules.evaluate.output.rows,
+        traces=rules.evaluate.output.traces,
+        summary=rules.evaluate.output.summary,
+        configs=expand(rules.train.output.config, prior=EXPERIMENT.priors),
+        histories=expand(rules.train.output.history, prior=EXPERIMENT.priors),
+        pictures=expand(rules.train.output.picture, prior=EXPERIMENT.priors),
+        measurements=expand(
+            rules.measure.output.measurement, task=EXPERIMENT.tasks, split=["test"]
+        ),
+        reconstructions=every_job(rules.reconstruct.output.images),
+        images=rules.prepare.output.test,
+    output:
+        published=f"{RESULTS}/published.json",
+    log:
+        f"{LOGS}/publish.log",
+    benchmark:
+        f"{BENCHMARKS}/publish.tsv"
+    localrule: True
+    conda:
+        "../envs/flowprior.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        experiment=EXPERIMENT.model_dump(mode="json"),
+    message:
+        "Record the runs in MLflow"
+    script:
+        "../scripts/publish.py"

@@ -1,0 +1,56 @@
+# One self-contained page, and its figures and tables as files that stand in a paper as they are.
+rule report:
+    input:
+        rows=rules.evaluate.output.rows,
+        traces=rules.evaluate.output.traces,
+        summary=rules.evaluate.output.summary,
+        paired=rules.evaluate.output.paired,
+        metrics=rules.evaluate.output.metrics,
+        configs=expand(rules.train.output.config, prior=EXPERIMENT.priors),
+        histories=expand(rules.train.output.history, prior=EXPERIMENT.priors),
+        samples=expand(rules.train.output.samples, prior=EXPERIMENT.priors),
+        measurements=expand(
+            rules.measure.output.measurement, task=EXPERIMENT.tasks, split=["test"]
+        ),
+        reconstructions=every_job(rules.reconstruct.output.images),
+        images=rules.prepare.output.test,
+        manifest=rules.prepare.output.manifest,
+    output:
+        report=report(
+            f"{RESULTS}/report.html",
+            caption="../report/report.rst",
+            category="Results",
+            labels={"table": "report"},
+        ),
+        figures=[
+            report(
+                f"{RESULTS}/figures/{name}.png",
+                caption="../report/figure.rst",
+                category="Figures",
+                labels={"figure": name},
+            )
+            for name in figure_names(EXPERIMENT)
+        ],
+        vector=[f"{RESULTS}/figures/{name}.pdf" for name in figure_names(EXPERIMENT)],
+        tables=expand(
+            f"{RESULTS}/tables/{{name}}.{{kind}}",
+            name=table_names(EXPERIMENT),
+            kind=["csv", "tex"],
+        ),
+    log:
+        f"{LOGS}/report.log",
+    benchmark:
+        f"{BENCHMARKS}/report.tsv"
+    conda:
+        "../envs/flowprior.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(30),
+    params:
+        experiment=EXPERIMENT.model_dump(mode="json"),
+        skipped=SKIPPED,
+    message:
+        "Write the report"
+    script:
+        "../scripts/report.py"

@@ -1,0 +1,32 @@
+"""Make the measurements of one task: noise keyed by image, so that every method sees the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flowprior import operators
+from flowprior.files import replacing
+from flowprior.images import load
+from flowprior.images.quantise import to_float
+from flowprior.operators.measuring import measure_images
+from flowprior.params import TaskSettings
+from flowprior.progress import job_output
+
+if TYPE_CHECKING:
+    from snakemake.script import Snakemake
+
+    snakemake: Snakemake
+
+with job_output(snakemake.log[0]):
+    params = snakemake.params
+    task = TaskSettings(**params.task)
+    images = load(Path(snakemake.input.images), Path(snakemake.input.manifest), params.number)
+    x = to_float(images.pixels, params.bits)
+    operator = operators.build(task.operator, tuple(x.shape[1:]), **task.settings)
+    key = (params.seed, params.dataset, params.task_name)
+    y = measure_images(operator, x, images.names, task.noise_std, task.clip, key)
+    with replacing(Path(snakemake.output.measurement)) as path:
+        np.savez(path, y=y.numpy(), names=np.array(images.names))

@@ -1,0 +1,12 @@
+"""One self-contained page, and the figures and tables that stand in a paper as they are."""
+
+from pathlib import Path
+
+from flowprior.params import experiment_from
+from flowprior.progress import job_output
+from flowprior.report import build
+
+with job_output(snakemake.log[0]):  # noqa: F821
+    experiment = experiment_from(snakemake.params.experiment)  # noqa: F821
+    build(experiment, Path(), skipped=snakemake.params.get("skipped", {}))  # noqa: F821
+    print(f"report in {snakemake.output.report}")  # noqa: F821

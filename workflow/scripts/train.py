@@ -1,0 +1,47 @@
+"""Train one flow by maximum likelihood, and draw its samples over temperatures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from flowprior import flows
+from flowprior.device import device_for, use_threads
+from flowprior.files import replacing
+from flowprior.flows.checkpoint import save_flow
+from flowprior.flows.samples import TEMPERATURES, sample_rows, save_grid
+from flowprior.flows.training import train
+from flowprior.params import PriorSettings
+from flowprior.progress import Progress, job_output
+
+if TYPE_CHECKING:
+    from snakemake.script import Snakemake
+
+    snakemake: Snakemake
+
+with job_output(snakemake.log[0]):
+    use_threads(snakemake.threads)
+    prior, bits, seed = PriorSettings(**snakemake.params.prior), snakemake.params.bits, snakemake.params.seed
+    pixels, validation = np.load(snakemake.input.train, mmap_mode="r"), np.load(snakemake.input.validation)
+    shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
+    torch.manual_seed(seed)
+    device = device_for(snakemake.resources.get("gpu", 0))
+    flow = flows.build(prior.flow, shape, **prior.settings).to(device)
+    workers = snakemake.threads if device.type == "cpu" else 1
+    progress = Progress(f"train {snakemake.wildcards.prior}", prior.training.steps)
+    folder = Path(snakemake.output.weights).parent
+    state = folder.parent.parent / "training" / folder.name
+    trained = train(flow, pixels, validation, bits, prior.training, (seed, "train"), state, progress.update, workers)
+    flow = trained.flow.cpu()
+    facts = {"bits": bits, "bits_per_dim": trained.bits_per_dim, "steps": trained.steps, "seconds": trained.seconds}
+    save_flow(folder, flow, {**facts, "temperatures": TEMPERATURES, "training": prior.training.model_dump()})
+    with replacing(snakemake.output.history) as path:
+        path.write_text("".join(json.dumps(record) + "\n" for record in trained.history))
+    rows = sample_rows(flow, seed)
+    with replacing(snakemake.output.samples) as path:
+        np.save(path, rows)
+    save_grid(rows, Path(snakemake.output.picture))
