@@ -53,7 +53,7 @@ ui: $(STAMP)  ## look at the records, on this machine only
 	@flowprior ui $(if $(PORT),--port $(PORT))
 
 repro: $(STAMP)  ## the demo through DVC
-	@snakemake --quiet all -- prepare_all
+	@snakemake --configfile params/demo.yaml -- prepare_all
 	dvc repro
 
 lock: $(STAMP)  ## write requirements.lock from .venv

@@ -72,6 +72,4 @@ def zipped(folder: Path, path: Path) -> Path:
 
 def files_below(folder: Path) -> dict[str, bytes]:
     """Relative path -> content of every file."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -1,6 +1,7 @@
 """Small instances of every registered piece, so that each mathematical property is tested on all of them."""
 
 import torch
+
 from flowprior import flows, operators
 from flowprior.flows.layers import (
     ActNorm,

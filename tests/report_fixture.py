@@ -134,8 +134,7 @@ def _write_flow(layout: Layout, prior: str) -> None:
     side = layout.experiment.data.resolution
     samples = np.stack(
         [
-            128
-            + 90 * t * _random(prior, t).normal(size=(16, 4, 4, 3)).repeat(side // 4, 1).repeat(side // 4, 2)
+            128 + 90 * t * _random(prior, t).normal(size=(16, 4, 4, 3)).repeat(side // 4, 1).repeat(side // 4, 2)
             for t in temperatures
         ]
     )

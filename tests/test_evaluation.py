@@ -8,8 +8,8 @@ import pytest
 
 from flowprior.errors import FlowpriorError
 from flowprior.evaluation import PSNR_CAP, bootstrap_interval, describe, evaluate, pooled_psnr_chavez2021
-from flowprior.evaluation.files import replacing
 from flowprior.evaluation.statistics import RESAMPLES, capped
+from flowprior.files import replacing
 
 
 def rows_of(method, levels, *, task="denoising", prior="flow", solver=None, paper=None, n=8, seed=0):
@@ -169,9 +169,7 @@ def test_paired_differences_are_means_over_common_images_and_mirror_each_other()
     images = [f"test{i}" for i in range(3)]
     slow = few[few["split"] == "test"].set_index("image")["psnr"]
     of_map = test[(rows[rows["split"] == "test"]["setting"] == "a").to_numpy()]
-    assert by_pair.loc[("slow", "map")]["psnr_difference"] == pytest.approx(
-        (slow[images] - of_map[images]).mean()
-    )
+    assert by_pair.loc[("slow", "map")]["psnr_difference"] == pytest.approx((slow[images] - of_map[images]).mean())
 
 
 def test_the_best_baseline_is_chosen_on_validation_images():
@@ -182,9 +180,7 @@ def test_the_best_baseline_is_chosen_on_validation_images():
 
 
 def test_a_renamed_baseline_is_one_still():
-    rows = pd.concat(
-        [rows_of("map", {"a": (1.0, 1.0)}), rows_of("wiener", {"a": (2.0, 2.0)}, solver="linear_mmse")]
-    )
+    rows = pd.concat([rows_of("map", {"a": (1.0, 1.0)}), rows_of("wiener", {"a": (2.0, 2.0)}, solver="linear_mmse")])
     paired = evaluate(rows).paired
     assert paired.set_index("other")["other_is_best_baseline"].to_dict() == {"wiener": True, "map": False}
 
@@ -255,9 +251,7 @@ def test_the_papers_table_pools_squared_errors_per_batch():
     psnr = np.random.default_rng(3).uniform(20, 35, size=70)
     mse = 255**2 * 10 ** (-psnr / 10)
     batches = [mse[:32].mean(), mse[32:64].mean(), mse[64:].mean()]
-    assert pooled_psnr_chavez2021(psnr) == pytest.approx(
-        np.mean([20 * np.log10(255 / m**0.25) for m in batches])
-    )
+    assert pooled_psnr_chavez2021(psnr) == pytest.approx(np.mean([20 * np.log10(255 / m**0.25) for m in batches]))
     assert pooled_psnr_chavez2021(psnr, batch=1) == pytest.approx(np.mean((psnr + 20 * np.log10(255)) / 2))
     with pytest.raises(FlowpriorError, match="at least one image, got 0"):
         pooled_psnr_chavez2021(psnr, batch=0)

@@ -86,9 +86,7 @@ def test_identical_images_are_infinitely_good_and_nan_stays_nan():
 
 @pytest.mark.parametrize("metric", [psnr, ssim, psnr_chavez2021])
 def test_shapes_that_do_not_fit_are_refused(metric):
-    with pytest.raises(
-        FlowpriorError, match=r"same shape \(N, C, H, W\), got \(1, 3, 16, 16\) and \(2, 3, 16, 16\)"
-    ):
+    with pytest.raises(FlowpriorError, match=r"same shape \(N, C, H, W\), got \(1, 3, 16, 16\) and \(2, 3, 16, 16\)"):
         metric(torch.rand(1, 3, 16, 16), torch.rand(2, 3, 16, 16))
     with pytest.raises(FlowpriorError, match="same shape"):
         metric(torch.rand(3, 16, 16), torch.rand(3, 16, 16))

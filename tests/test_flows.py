@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
+from pieces import LAYERS, SMALL_FLOWS, shaken, small_flow
+from torch.autograd.functional import jacobian
+
 from flowprior import flows
 from flowprior.errors import FlowpriorError, UnknownNameError
 from flowprior.flows.base import bits_per_dim
 from flowprior.flows.layers import ActNorm, Coupling
-from torch.autograd.functional import jacobian
-
-from pieces import LAYERS, SMALL_FLOWS, shaken, small_flow
 
 SHAPE = (3, 8, 8)
 
@@ -82,9 +82,7 @@ def test_sample_at_temperature_zero_is_the_image_of_the_zero_latent(flow):
 
 
 def test_samples_follow_the_generator(flow):
-    first, second, other = (
-        flow.sample(2, 0.5, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
-    )
+    first, second, other = (flow.sample(2, 0.5, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
 

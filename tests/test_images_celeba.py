@@ -87,9 +87,7 @@ def test_more_than_one_percent_unreadable_stops_and_lists_them(damage, tmp_path)
 
 def test_one_percent_is_tolerated(tmp_path):
     bad = {celeba_name(5): b"", celeba_name(195): b""}
-    raw = write_celeba(
-        tmp_path / "raw", counts=(190, 5, 5), damage=lambda name, content: bad.get(name, content)
-    )
+    raw = write_celeba(tmp_path / "raw", counts=(190, 5, 5), damage=lambda name, content: bad.get(name, content))
     splits = images.prepare(settings(raw), tmp_path / "out")["splits"]
     assert (splits["train"]["count"], splits["validation"]["count"], splits["test"]["count"]) == (189, 4, 5)
 
@@ -99,9 +97,7 @@ def test_a_member_that_fails_its_crc_is_unreadable(raw, tmp_path):
     image = encoded(2)
     place = content.index(image) + len(image) // 2
     (raw / ARCHIVE).write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
-    assert images.prepare(settings(raw), tmp_path / "out")["splits"]["train"]["unreadable"] == [
-        celeba_name(2)
-    ]
+    assert images.prepare(settings(raw), tmp_path / "out")["splits"]["train"]["unreadable"] == [celeba_name(2)]
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])

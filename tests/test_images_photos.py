@@ -102,9 +102,7 @@ def test_training_and_validation_keep_a_margin(raw, side):
     for photograph in {photo for photo, _ in validation}:
         boxes = np.array([box for photo, box in train if photo == photograph])
         for box in (box for photo, box in validation if photo == photograph):
-            gaps = np.stack(
-                [box[0] - boxes[:, 2], boxes[:, 0] - box[2], box[1] - boxes[:, 3], boxes[:, 1] - box[3]]
-            )
+            gaps = np.stack([box[0] - boxes[:, 2], boxes[:, 0] - box[2], box[1] - boxes[:, 3], boxes[:, 1] - box[3]])
             assert gaps.max(0).min() >= 24
 
 
@@ -116,9 +114,7 @@ def test_held_out_patches_do_not_overlap(raw, split):
 
 
 def test_the_stereo_pair_is_never_divided():
-    assert {region.file for region in photos.REGIONS if region.file.startswith("motorcycle")} == {
-        "motorcycle_left.png"
-    }
+    assert {region.file for region in photos.REGIONS if region.file.startswith("motorcycle")} == {"motorcycle_left.png"}
 
 
 def test_no_pixel_of_another_region_enters_a_patch(raw, tmp_path):

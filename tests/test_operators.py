@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from pieces import small_operator
+
 from flowprior import operators
 from flowprior.errors import FlowpriorError, UnknownNameError
 from flowprior.operators.measuring import measure_images
-
-from pieces import small_operator
 
 SHAPE = (3, 8, 6)
 

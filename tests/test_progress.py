@@ -22,9 +22,7 @@ class Clock:
         return self.time
 
 
-@pytest.mark.parametrize(
-    ("stream", "interval"), [(io.StringIO(), LINE_INTERVAL), (Terminal(), TERMINAL_INTERVAL)]
-)
+@pytest.mark.parametrize(("stream", "interval"), [(io.StringIO(), LINE_INTERVAL), (Terminal(), TERMINAL_INTERVAL)])
 def test_lines_come_first_last_and_once_per_interval(stream, interval):
     now = Clock()
     progress = Progress("solve", total=100, log=stream, now=now)
@@ -32,9 +30,7 @@ def test_lines_come_first_last_and_once_per_interval(stream, interval):
         now.time += interval / 10
         progress.update(done)
     counts = [
-        int(line.split()[1].split("/")[0])
-        for line in stream.getvalue().replace("\r", "\n").split("\n")
-        if "/" in line
+        int(line.split()[1].split("/")[0]) for line in stream.getvalue().replace("\r", "\n").split("\n") if "/" in line
     ]
     assert counts[0] == 1
     assert counts[-1] == 100
@@ -52,10 +48,12 @@ def test_a_terminal_gets_one_line_that_ends_when_all_is_done():
 
 def test_time_left_is_judged_by_what_this_program_did():
     stream, now = io.StringIO(), Clock()
-    progress = Progress("train", total=100, log=stream, done=50, now=now)
-    now.time += 10
-    progress.update(60)  # ten in ten seconds: forty more take forty
-    assert "0:40 left" in stream.getvalue()
+    progress = Progress("train", total=100, log=stream, now=now)
+    now.time += 300  # getting ready does not count
+    progress.resume(50)
+    now.time += 20
+    progress.update(60)  # ten in twenty seconds: forty more take eighty
+    assert "1:20 left" in stream.getvalue()
 
 
 def test_facts_are_shown():
@@ -64,9 +62,7 @@ def test_facts_are_shown():
     assert "bits_per_dim 4.313  images 7" in stream.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(-1, "0:00"), (59.6, "1:00"), (3600, "1:00:00"), (86399, "23:59:59")]
-)
+@pytest.mark.parametrize(("seconds", "text"), [(-1, "0:00"), (59.6, "1:00"), (3600, "1:00:00"), (86399, "23:59:59")])
 def test_clock(seconds, text):
     assert clock(seconds) == text
 

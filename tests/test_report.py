@@ -39,9 +39,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         values = dict(attrs)
-        self.references += [
-            values[name] for name in ("src", "href", "srcset", "action", "data") if values.get(name)
-        ]
+        self.references += [values[name] for name in ("src", "href", "srcset", "action", "data") if values.get(name)]
         if tag == "section":
             self._section = values["id"]
         if tag == "tr":
@@ -259,9 +257,7 @@ def test_the_curve_over_cost_keeps_images_that_stopped_early():
 
 def test_a_method_has_one_colour_whatever_else_runs():
     every = {line.label: line.colour for line in lines_of(tiny_experiment())}
-    fewer = {
-        line.label: line.colour for line in lines_of(tiny_experiment(methods={"bm3d": {}, "chavez": {}}))
-    }
+    fewer = {line.label: line.colour for line in lines_of(tiny_experiment(methods={"bm3d": {}, "chavez": {}}))}
     assert len(set(every.values())) == len(every)
     assert fewer.items() <= every.items()
 
@@ -279,9 +275,7 @@ def test_failures_are_shown_not_hidden(tmp_path):
     fabricate(tmp_path, experiment)
     layout = Layout(experiment, tmp_path)
     rows = pd.read_parquet(layout.results / "rows.parquet")
-    first = rows.index[(rows["method"] == "map") & (rows["split"] == "test") & (rows["task"] == "denoising")][
-        0
-    ]
+    first = rows.index[(rows["method"] == "map") & (rows["split"] == "test") & (rows["task"] == "denoising")][0]
     rows.loc[first, ["status", "psnr", "ssim"]] = ["diverged", np.nan, np.nan]
     write_evaluation(layout, rows, pd.read_parquet(layout.results / "traces.parquet"))
     build(experiment, tmp_path)

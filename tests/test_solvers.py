@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from pieces import small_flow, small_operator
+
 from flowprior import operators, solvers
 from flowprior.errors import FlowpriorError, UnknownNameError
 from flowprior.solvers.adam import AdamSettings, Terms, minimise
 from flowprior.solvers.base import Context
 from flowprior.solvers.gaussian import Gaussian
-
-from pieces import small_flow, small_operator
 
 SHAPE = (3, 8, 8)
 NAMES = ("a", "b", "c")
@@ -32,9 +32,7 @@ def problem(operator_name="identity"):
     return operator, operator.measure(x, 0.05, torch.Generator().manual_seed(4))
 
 
-CASES = [
-    (solver, operator) for solver in solvers.names() if solver != "bm3d" for operator in operators.names()
-]
+CASES = [(solver, operator) for solver in solvers.names() if solver != "bm3d" for operator in operators.names()]
 
 
 @pytest.mark.parametrize(("solver", "operator_name"), CASES)

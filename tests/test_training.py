@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from pieces import SMALL_FLOWS, small_flow
+
 from flowprior import flows
 from flowprior.errors import FlowpriorError
 from flowprior.flows.checkpoint import load_flow, save_flow
@@ -13,8 +15,6 @@ from flowprior.flows.training import train
 from flowprior.flows.training.batches import Batches
 from flowprior.flows.training.loop import learning_rate
 from flowprior.params import TrainingSettings
-
-from pieces import SMALL_FLOWS, small_flow
 
 SETTINGS = TrainingSettings(steps=12, batch=8, validate_every=4, warmup=2)
 KEY = (0, "test")
@@ -36,6 +36,17 @@ def run(settings=SETTINGS, folder=None, workers=1, name="haar_glow", **more):
     return train(fresh(name), pixels(), pixels(16, 1), 8, settings, KEY, folder, workers=workers, **more)
 
 
+class Watcher:
+    def __init__(self):
+        self.resumed = []
+
+    def resume(self, done):
+        self.resumed.append(done)
+
+    def update(self, done, **facts):
+        pass
+
+
 def same_weights(left, right):
     return all(torch.equal(a, b) for a, b in zip(left.state_dict().values(), right.state_dict().values(), strict=True))
 
@@ -52,21 +63,19 @@ def test_training_learns(name):
 def test_killed_and_resumed_is_bit_identical(tmp_path, workers):
     alone = run(workers=workers)
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
-    steps = []
+    class Killer(Watcher):
+        def update(self, done, **facts):
+            if done == 10:
+                raise KilledError
 
-    def kill(done, **facts):
-        steps.append(done)
-        if done == 10:
-            raise Killed
-
-    with pytest.raises(Killed):
-        run(folder=tmp_path, workers=workers, progress=kill)
-    resumed_at = []
-    resumed = run(folder=tmp_path, workers=workers, progress=lambda done, **facts: resumed_at.append((done, facts)))
-    assert resumed_at[0] == (8, {"resumed": True})
+    with pytest.raises(KilledError):
+        run(folder=tmp_path, workers=workers, progress=Killer())
+    watcher = Watcher()
+    resumed = run(folder=tmp_path, workers=workers, progress=watcher)
+    assert watcher.resumed == [8]
     assert same_weights(alone.flow, resumed.flow)
     assert [r["validation_bits_per_dim"] for r in alone.history] == [
         r["validation_bits_per_dim"] for r in resumed.history
@@ -75,20 +84,41 @@ def test_killed_and_resumed_is_bit_identical(tmp_path, workers):
 
 def test_state_of_another_run_is_not_resumed(tmp_path):
     run(folder=tmp_path)
-    seen = []
-    run(SETTINGS.model_copy(update={"learning_rate": 1e-3}), tmp_path, progress=lambda done, **facts: seen.append(facts))
-    assert not any("resumed" in facts for facts in seen)
+    watcher = Watcher()
+    run(SETTINGS.model_copy(update={"learning_rate": 1e-3}), tmp_path, progress=watcher)
+    assert watcher.resumed == []
 
 
-def test_workers_share_a_batch_without_changing_it():
-    one, two = run(), run(workers=2)
+@pytest.mark.parametrize("name", flows.names())
+def test_workers_share_a_batch_without_changing_it(name):
+    settings = SETTINGS.model_copy(update={"learning_rate": 1e-2, "ema": 0.0})
+    one, two = run(settings, name=name), run(settings, name=name, workers=2)
     for left, right in zip(one.flow.parameters(), two.flow.parameters(), strict=True):
-        torch.testing.assert_close(left, right, rtol=0, atol=1e-4)
+        # Adam turns the sign of a vanishing gradient into a whole step, hence the share of equal values.
+        assert ((left - right).abs() < 1e-3).float().mean() > 0.97
+
+
+def test_gradients_lie_in_memory_as_their_parameters():
+    """Fused Adam walks raw memory: a transposed parameter with a contiguous gradient would be updated wrongly."""
+    flow = fresh()
+    for parameter in flow.parameters():
+        if parameter.ndim == 2:
+            parameter.data = parameter.data.T.contiguous().T
+    args = (pixels(), pixels(16, 1), 8, SETTINGS, KEY)
+    for left, right in zip(train(flow, *args).flow.parameters(), run().flow.parameters(), strict=True):
+        torch.testing.assert_close(left, right, rtol=0, atol=1e-5)
 
 
 def test_early_stop_keeps_the_best():
     settings = TrainingSettings(
-        steps=400, batch=8, validate_every=4, warmup=0, learning_rate=0.05, schedule="constant", patience=2, ema=0.0
+        steps=400,
+        batch=8,
+        validate_every=4,
+        warmup=0,
+        learning_rate=0.05,
+        schedule="constant",
+        patience=2,
+        ema=0.0,
     )
     trained = run(settings)
     assert trained.steps < 400

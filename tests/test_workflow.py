@@ -18,7 +18,17 @@ from flowprior.plan import jobs
 from flowprior.report import outputs
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("Snakefile", "workflow", "profiles", "params")
+PARTS = (
+    "Snakefile",
+    "workflow",
+    "profiles",
+    "params",
+    "dvc.yaml",
+    "data.dvc",
+    ".dvc",
+    ".dvcignore",
+    ".gitignore",
+)
 SMOKE = ("--configfile", "params/smoke.yaml")
 NOTHING = "Nothing to be done"
 
@@ -27,7 +37,7 @@ def copy_of_the_project(folder: Path) -> Path:
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp"))
         else:
             shutil.copy(source, folder / part)
     return folder
@@ -35,9 +45,7 @@ def copy_of_the_project(folder: Path) -> Path:
 
 def snakemake(project: Path, *arguments: str, status: int = 0, **environment: str) -> str:
     """Run snakemake in a copy of the project; its whole output, after a look at the exit status."""
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("SNAKEMAKE", "MLFLOW"))
-    }
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SNAKEMAKE", "MLFLOW"))}
     inherited.pop("MAKELEVEL", None)
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "--nocolor", *arguments],
@@ -85,8 +93,7 @@ class TestAFinishedRun:
             assert (finished / path).stat().st_size > 0, path
         rows = pd.read_parquet(finished / "results/smoke/rows.parquet")
         expected = sum(
-            len(experiment.chunks(job.method, job.task)[job.chunk])
-            * experiment.images_of(job.method, job.split)
+            len(experiment.chunks(job.method, job.task)[job.chunk]) * experiment.images_of(job.method, job.split)
             for job in jobs(experiment)
         )
         assert len(rows) == expected
@@ -117,17 +124,13 @@ class TestAFinishedRun:
     def test_one_changed_alpha_reruns_only_what_depends_on_it(self, finished):
         methods = yaml.safe_load((finished / "params/smoke.yaml").read_text())["methods"]
         methods["chavez"]["sweep"]["alpha"][2] = 0.2  # alone in the second chunk
-        output = snakemake(
-            finished, "-n", "--configfile", experiment_file(finished, "alpha", methods=methods)
-        )
+        output = snakemake(finished, "-n", "--configfile", experiment_file(finished, "alpha", methods=methods))
         assert planned(output) == {"all": 1, "reconstruct": 2, "evaluate": 1, "report": 1, "publish": 1}
         solved = re.findall(r"Solve (\w+) by (\w+) .*, (\w+) images, settings (\d+)", output)
         assert set(solved) == {("denoising", "chavez", split, "1") for split in ("validation", "test")}
 
     def test_a_changed_title_solves_nothing_again(self, finished):
-        output = snakemake(
-            finished, "-n", "--configfile", experiment_file(finished, "title", title="Another")
-        )
+        output = snakemake(finished, "-n", "--configfile", experiment_file(finished, "title", title="Another"))
         assert set(planned(output)) == {"all", "evaluate", "report", "publish"}
 
     def test_is_published_once(self, finished):
@@ -158,6 +161,40 @@ class TestAFinishedRun:
     def test_gives_snakemakes_own_report(self, finished):
         snakemake(finished, *SMOKE, "--report", "workflow_report.html")
         assert "samples" in (finished / "workflow_report.html").read_text()
+
+
+def test_dvc_takes_over_a_finished_run(finished):
+    """Every stage finds its files made, the pinned data are the data, and nothing is reported to anybody."""
+    dvc_yaml = finished / "dvc.yaml"
+    dvc_yaml.write_text(dvc_yaml.read_text().replace("experiment: demo", "experiment: smoke"))
+    programs = str(Path(sys.executable).parent)
+    environment = {
+        **os.environ,
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "1",
+    }
+
+    def run(*command: str) -> str:
+        done = subprocess.run(
+            command,
+            cwd=finished,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    run("git", "init", "--quiet")
+    pinned = (finished / "data.dvc").read_text()
+    stages = yaml.safe_load(dvc_yaml.read_text())["stages"]
+    assert run("dvc", "repro").count(NOTHING) == len(stages)
+    assert "up to date" in run("dvc", "status")
+    assert (finished / "data.dvc").read_text() == pinned == (ROOT / "data.dvc").read_text()
+    assert "analytics = false" in (finished / ".dvc" / "config").read_text()
+    ignored = run("git", "status", "--porcelain", "--untracked-files=all")
+    assert not re.search(r" (data|prepared|results|logs)/", ignored)
 
 
 class TestDryRuns:
@@ -191,8 +228,7 @@ class TestDryRuns:
         first, second = snakemake(project, *slurm), snakemake(project, *slurm, "--attempt", "2")
         for job, gpus in (("Train", 1), ("by map", 1), ("by bm3d", 0), ("by linear_mmse", 0)):
             once, twice = (
-                [int(number) for number in re.search(asks.format(job), output).groups()]
-                for output in (first, second)
+                [int(number) for number in re.search(asks.format(job), output).groups()] for output in (first, second)
             )
             assert once[3] == twice[3] == gpus, job
             assert twice[1:3] == [2 * once[1], 2 * once[2]], job
@@ -244,7 +280,7 @@ class TestBadInput:
         assert line.startswith("flowprior: ")
         assert "18x18" in line
         assert "Traceback" not in output
-        assert not [path for path in (project / "results/smoke/flows").rglob("*") if path.is_file()]
+        assert not [path for path in (project / "results/smoke/flows/tiny").rglob("*") if path.is_file()]
 
     def test_mended_is_forgotten(self, finished):
         assert not list((finished / "logs").rglob("*.error"))

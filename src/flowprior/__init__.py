@@ -1,11 +1,11 @@
 """Flowprior: how good is a generative flow as the prior of an imaging inverse problem?
 
-    import flowprior as fp
-    flow     = fp.flows.build("haar_glow", shape=(3, 32, 32), levels=4, steps=4, hidden=64)
-    operator = fp.operators.build("box_blur", shape=(3, 32, 32), size=3)
-    y        = operator.measure(x, noise_std=0.02, generator=g)
-    result   = fp.solvers.solve("map", operator, y, prior=flow, noise_std=0.02, steps=200)
-    psnr     = fp.evaluation.psnr(result.images, x, data_range=1.0)
+import flowprior as fp
+flow     = fp.flows.build("haar_glow", shape=(3, 32, 32), levels=4, steps=4, hidden=64)
+operator = fp.operators.build("box_blur", shape=(3, 32, 32), size=3)
+y        = operator.measure(x, noise_std=0.02, generator=g)
+result   = fp.solvers.solve("map", operator, y, prior=flow, noise_std=0.02, steps=200)
+psnr     = fp.evaluation.psnr(result.images, x, data_range=1.0)
 """
 
 from flowprior import evaluation, flows, operators, solvers

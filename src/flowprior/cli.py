@@ -150,9 +150,7 @@ def restore(
     picture: Annotated[Path, typer.Argument(help="The degraded picture.")],
     checkpoint: Annotated[Path, typer.Option(help="A trained flow, such as results/demo/flows/haar_glow.")],
     out: Annotated[Path, typer.Option(help="Where the restored picture is written.")],
-    task: Annotated[
-        str, typer.Option(help="A task of --params: what happened to the picture.")
-    ] = "denoising",
+    task: Annotated[str, typer.Option(help="A task of --params: what happened to the picture.")] = "denoising",
     method: Annotated[str, typer.Option(help="A solver that uses a flow.")] = "map",
     params: Annotated[Path, typer.Option(help="The experiment that describes tasks and methods.")] = Path(
         "params/demo.yaml"
@@ -181,9 +179,7 @@ def restore(
     said = ", ".join(f"{name}={value}" for name, value in settings.items())
     print(f"{out}: {restored} tiles by {method} ({said})")
     if diverged:
-        print(
-            f"flowprior: {diverged} of {restored} tiles diverged and stand as they last were", file=sys.stderr
-        )
+        print(f"flowprior: {diverged} of {restored} tiles diverged and stand as they last were", file=sys.stderr)
 
 
 @app.command()

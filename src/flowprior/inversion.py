@@ -45,6 +45,12 @@ class Problem:
     truth: Tensor
     params: Any
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        _, channels, height, width = self.truth.shape
+        return channels, height, width
+
     @classmethod
     def read(cls, measurement: Path, images: Path, manifest: Path, params: Any) -> Problem:
         """Read measurements and truth, the first `params.number` images of the split."""
@@ -79,7 +85,7 @@ def invert(problem: Problem, prior: Flow | Gaussian | None, device: torch.device
     """Solve every setting of the job on all its images, in batches."""
     params = problem.params
     task = TaskSettings(**params.task)
-    operator = operators.build(task.operator, tuple(problem.truth.shape[1:]), **task.settings)
+    operator = operators.build(task.operator, problem.shape, **task.settings)
     if isinstance(prior, Flow):
         prior = prior.to(device)
     rows, traces, pictures = [], [], []

@@ -16,20 +16,21 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from flowprior.errors import FlowpriorError, UnknownNameError
-from flowprior.registry import Settings, validated
+from flowprior.registry import SettingsModel, validated
 
 SPLITS = ("train", "validation", "test")
 Scalar = float | int | str | bool
 
 
-class DataSettings(Settings):
+class DataSettings(SettingsModel):
     """Where images come from and how they are prepared."""
 
     source: str = Field("photos", description="photos, celeba or folder")
     path: str | None = Field(None, description="where the raw images lie; default: data/<source>")
     url: str | None = Field(None, description="where to download a missing archive from (celeba)")
     checksum: str | None = Field(
-        None, description="expected checksum of the archive, as 'sha256:...' or 'md5:...'; a mismatch is an error"
+        None,
+        description="expected checksum of the archive, as 'sha256:...' or 'md5:...'; a mismatch is an error",
     )
     resolution: int = Field(32, ge=4, le=1024, description="side of the prepared images in pixels")
     train: int | None = Field(None, ge=1, description="how many training images; null: all there are")
@@ -48,7 +49,7 @@ class DataSettings(Settings):
         return f"{self.source}-{self.resolution}px-{fingerprint(facts)}"
 
 
-class TrainingSettings(Settings):
+class TrainingSettings(SettingsModel):
     """How a flow is trained by maximum likelihood."""
 
     steps: int = Field(3000, ge=1, description="optimiser steps")
@@ -67,7 +68,7 @@ class TrainingSettings(Settings):
     patience: int | None = Field(None, ge=1, description="stop after so many validations without gain; null: never")
 
 
-class PriorSettings(Settings):
+class PriorSettings(SettingsModel):
     """A flow and how it is trained."""
 
     flow: str = Field(description="registered flow")
@@ -75,7 +76,7 @@ class PriorSettings(Settings):
     training: TrainingSettings = Field(default_factory=TrainingSettings)
 
 
-class TaskSettings(Settings):
+class TaskSettings(SettingsModel):
     """One inverse problem: an operator and its noise."""
 
     operator: str = Field(description="registered operator")
@@ -84,7 +85,7 @@ class TaskSettings(Settings):
     clip: bool = Field(False, description="clip the noisy measurement to [0, 1]")
 
 
-class MethodTask(Settings):
+class MethodTask(SettingsModel):
     """What differs for one method on one task."""
 
     settings: dict[str, Any] = Field(default_factory=dict, description="replace or extend the method's settings")
@@ -92,7 +93,7 @@ class MethodTask(Settings):
     paper: dict[str, Scalar] | None = Field(None, description="the fixed values the paper used, reported beside ours")
 
 
-class MethodSettings(Settings):
+class MethodSettings(SettingsModel):
     """A solver, its settings, and the values to choose from on validation images."""
 
     solver: str | None = Field(None, description="registered solver; default: the method's name")
@@ -120,7 +121,7 @@ class Point(NamedTuple):
     paper: bool
 
 
-class Experiment(Settings):
+class Experiment(SettingsModel):
     """One experiment: images, priors, tasks and methods. Everything it yields lies in `results/<name>`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_\-]+$", description="folder below results/")
@@ -174,9 +175,7 @@ class Experiment(Settings):
         grid = [dict(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())]
         paper = special.paper
         swept = {**base, **paper} if paper is not None else None
-        points = [
-            Point(label_of(values), {**base, **values}, swept == {**base, **values}) for values in grid
-        ]
+        points = [Point(label_of(values), {**base, **values}, swept == {**base, **values}) for values in grid]
         if paper is not None and not any(point.paper for point in points):
             points.append(Point(label_of(paper), {**base, **paper}, True))
         return tuple(points)

@@ -95,6 +95,4 @@ def check_names(experiment: Experiment) -> None:
 def fetched(experiment: Experiment) -> bool:
     """Whether a job fetches the raw images: a user's own path is only read."""
     data = experiment.data
-    return data.path is None and (
-        data.source == "photos" or (data.source == "celeba" and data.url is not None)
-    )
+    return data.path is None and (data.source == "photos" or (data.source == "celeba" and data.url is not None))

@@ -48,8 +48,6 @@ class Progress:
         label: what is being done.
         total: how many units there are; positive.
         log: where to print; None: `sys.stderr` of the moment.
-        done: how many units were done before this program started (a resumed job), so that the time left is
-            judged from this program's own pace.
         now: clock in seconds, replaced in tests.
 
     Example:
@@ -67,17 +65,22 @@ class Progress:
         label: str,
         total: int,
         log: TextIO | None = None,
-        done: int = 0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.label = label
         self.total = total
-        self._before = done
+        self._before = 0
         self._stream = log if log is not None else sys.stderr
         self._terminal = self._stream.isatty()
         self._now = now
         self._start = now()
         self._last: float | None = None
+
+    def resume(self, done: int) -> None:
+        """Go on from `done` units that an earlier program did: the time left is judged by this one's own pace."""
+        self._before = done
+        self._start = self._now()
+        self.update(done, resumed=True)
 
     def update(self, done: int, **facts: Any) -> None:
         """Say that `done` of the total are done; facts such as `bits_per_dim=4.31` follow the count.

@@ -92,9 +92,7 @@ def training_record(layout: Layout, prior: str) -> Record:
         name: thinned([(int(row["step"]), float(row[name])) for row in history if row.get(name) is not None])
         for name in ("loss_bits_per_dim", "validation_bits_per_dim", "learning_rate")
     }
-    numbers = {
-        name: config[name] for name in ("bits_per_dim", "parameters", "steps", "seconds") if name in config
-    }
+    numbers = {name: config[name] for name in ("bits_per_dim", "parameters", "steps", "seconds") if name in config}
     files = ("samples.png", "config.json", "history.jsonl")
     return Record(
         group=f"{experiment.name}/training",
@@ -123,9 +121,7 @@ def setting_records(
 
     experiment = layout.experiment
     key = [*LINE, "setting"]
-    means = {
-        tuple(line[name] for name in (*key, "split")): line for line in setting_means(rows).to_dict("records")
-    }
+    means = {tuple(line[name] for name in (*key, "split")): line for line in setting_means(rows).to_dict("records")}
     chosen: dict[tuple[str, ...], list[str]] = {}
     for line in summary[[*key, "selected_by"]].itertuples(index=False, name=None):
         chosen.setdefault(line[:-1], []).append(line[-1])
@@ -172,9 +168,7 @@ def mean_curves(traces: pd.DataFrame | None) -> dict[str, Curve]:
     means = traces.groupby("evaluations")[["psnr", "loss", "data_fit", "neg_log_prob"]].mean()
     steps = means.index.to_numpy(dtype=int)
     curves = {
-        f"trace/{name}": thinned(
-            list(zip(steps.tolist(), means[name].to_numpy(dtype=float).tolist(), strict=True))
-        )
+        f"trace/{name}": thinned(list(zip(steps.tolist(), means[name].to_numpy(dtype=float).tolist(), strict=True)))
         for name in means.columns
     }
     return {name: curve for name, curve in curves.items() if curve}
@@ -206,9 +200,7 @@ def grid(layout: Layout, at: tuple[str, ...], target: Path) -> None:
     strips = []
     for i in spread(len(solved), GRID_IMAGES):
         shown = Image.fromarray(picture(measured[i])).resize((width, height), Image.Resampling.NEAREST)
-        strips.append(
-            np.concatenate([quantised(truth[i], layout.experiment.bits), np.asarray(shown), solved[i]])
-        )
+        strips.append(np.concatenate([quantised(truth[i], layout.experiment.bits), np.asarray(shown), solved[i]]))
     sheet = Image.fromarray(np.concatenate(strips, axis=1))
     scale = max(1, 128 // height)
     sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST).save(target)

@@ -16,7 +16,7 @@ from flowprior.errors import FlowpriorError, UnknownNameError, unknown_name_mess
 T = TypeVar("T")
 
 
-class Settings(BaseModel):
+class SettingsModel(BaseModel):
     """Settings of one piece: frozen, and a misspelt name is an error that suggests the nearest one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

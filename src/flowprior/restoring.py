@@ -46,9 +46,7 @@ def settings_for(experiment: Experiment, task: str, method: str, given: Mapping[
     if solver in solvers.OTHER_PRIORS:
         raise FlowpriorError(f"method '{method}' uses no flow; choose one that does, such as 'map'")
     if task not in experiment.tasks_of(method):
-        raise FlowpriorError(
-            f"method '{method}' has no settings for task '{task}' in experiment '{experiment.name}'"
-        )
+        raise FlowpriorError(f"method '{method}' has no settings for task '{task}' in experiment '{experiment.name}'")
     settings = {**experiment.points(method, task)[0].settings, **given}
     check_settings("solver", solver, settings, f"method '{method}'")
     return settings
@@ -109,9 +107,7 @@ def restore(
             f"the picture is {picture.shape[1]}x{picture.shape[2]}, smaller than the flow's "
             f"{height}x{width}; take a larger picture or a flow for smaller images"
         )
-    corners = [
-        (top, left) for top in _starts(picture.shape[1], height) for left in _starts(picture.shape[2], width)
-    ]
+    corners = [(top, left) for top in _starts(picture.shape[1], height) for left in _starts(picture.shape[2], width)]
     if len(corners) > 1 and not _same_everywhere(operator):
         raise FlowpriorError(
             f"operator '{task.operator}' is made for images of {height}x{width} and cannot be tiled, "
@@ -126,9 +122,7 @@ def restore(
         places = corners[start : start + batch]
         tiles = torch.stack([picture[:, top : top + height, left : left + width] for top, left in places])
         keys = [f"{top},{left}" for top, left in places]
-        result = solvers.solve(
-            solver, operator, _measurement(tiles, operator), prior=flow, keys=keys, **settings
-        )
+        result = solvers.solve(solver, operator, _measurement(tiles, operator), prior=flow, keys=keys, **settings)
         diverged += sum(status != "ok" for status in result.status)
         for (top, left), tile in zip(places, result.images, strict=True):
             total[:, top : top + height, left : left + width] += tile * window

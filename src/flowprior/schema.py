@@ -30,7 +30,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
 
 
 def generate_pieces() -> dict[str, dict[str, Any]]:
-    """kind -> name -> JSON schema of the piece's settings. Imports every piece."""
+    """Kind -> name -> JSON schema of the piece's settings. Imports every piece."""
     return {
         kind: {name: registry.get(name).Settings.model_json_schema() for name in registry.names()}
         for kind, registry in REGISTRIES.items()
@@ -93,8 +93,8 @@ def check_pieces(experiment: Experiment) -> None:
     """
     for name, prior in experiment.priors.items():
         check_settings("flow", prior.flow, prior.settings, f"prior '{name}'")
-    for name, task in experiment.tasks.items():
-        check_settings("operator", task.operator, task.settings, f"task '{name}'")
+    for name, problem in experiment.tasks.items():
+        check_settings("operator", problem.operator, problem.settings, f"task '{name}'")
     for method in experiment.methods:
         solver = experiment.solver_of(method)
         check_settings("solver", solver, {}, f"method '{method}'")

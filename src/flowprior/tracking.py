@@ -76,13 +76,15 @@ def publish(records: Iterable[Record], root: Path, commit: str | None = None) ->
     _be_quiet()
     try:
         _reach(uri)
-        from mlflow.exceptions import MlflowException
     except OSError as error:
         raise TrackingError(f"no tracking server at {_shown(uri)} ({error})") from None
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
     try:
         return _publish(records, uri, root, commit)
-    except MlflowException as error:
-        raise TrackingError(f"the tracking server at {_shown(uri)} failed: {_first_line(error)}") from error
+    except (MlflowException, SQLAlchemyError) as error:
+        raise TrackingError(f"the records at {_shown(uri)} cannot be written: {_first_line(error)}") from error
 
 
 def _publish(records: Iterable[Record], uri: str, root: Path, commit: str | None) -> Published:
@@ -122,9 +124,7 @@ def _send(client: MlflowClient, group: str, record: Record, commit: str | None) 
     run_id = client.create_run(group, run_name=record.name, tags=tags).info.run_id
     now = int(time.time() * 1000)
     metrics = [Metric(name, value, now, 0) for name, value in record.metrics.items()]
-    metrics += [
-        Metric(name, value, now, step) for name, curve in record.curves.items() for step, value in curve
-    ]
+    metrics += [Metric(name, value, now, step) for name, curve in record.curves.items() for step, value in curve]
     client.log_batch(run_id, params=[Param(name, value[:6000]) for name, value in record.settings.items()])
     for start in range(0, len(metrics), BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + BATCH])

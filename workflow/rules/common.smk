@@ -1,4 +1,5 @@
 # The experiment, checked once, and what several rules need.
+import json
 import os
 import sys
 from pathlib import Path
@@ -21,12 +22,17 @@ from flowprior.report.layout import figure_names, table_names
 # A person's mistake is one line and exit status 2, before any job starts.
 with one_line_errors():
     EXPERIMENT = experiment_from(config)
+    # As parsed: --config gives nested numbers as text.
+    validate(
+        EXPERIMENT.model_dump(mode="json"),
+        "../schemas/experiment.schema.json",
+        set_default=False,
+    )
     check_names(EXPERIMENT)
     EXPERIMENT, SKIPPED = without_missing_solvers(EXPERIMENT)
     RAW_FILES = raw_files(EXPERIMENT.data)
     if workflow.is_main_process and not fetched(EXPERIMENT):
         source_of(EXPERIMENT.data).check()
-validate(config, "../schemas/experiment.schema.json", set_default=False)
 
 RESULTS = f"results/{EXPERIMENT.name}"
 LOGS = f"logs/{EXPERIMENT.name}"
@@ -57,6 +63,11 @@ def growing(base):
     return lambda wildcards, attempt: base * attempt
 
 
+def settled(settings):
+    """Settings in one order, so that a params file with its lines moved reruns nothing."""
+    return json.loads(json.dumps(settings, sort_keys=True))
+
+
 def every_job(pattern):
     """The files of one kind of all reconstruction jobs; never by looking what lies there."""
     return [pattern.format(**job._asdict()) for job in JOBS]
@@ -65,7 +76,7 @@ def every_job(pattern):
 def points_of(wildcards):
     """The settings that one reconstruction job runs."""
     chunk = EXPERIMENT.chunks(wildcards.method, wildcards.task)[int(wildcards.chunk)]
-    return [point._asdict() for point in chunk]
+    return [settled(point._asdict()) for point in chunk]
 
 
 def prior_files(wildcards):

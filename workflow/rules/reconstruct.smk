@@ -24,7 +24,7 @@ rule reconstruct:
         experiment=EXPERIMENT.name,
         dataset=DATASET,
         task_name=lambda wildcards: wildcards.task,
-        task=lambda wildcards: EXPERIMENT.tasks[wildcards.task].model_dump(),
+        task=lambda wildcards: settled(EXPERIMENT.tasks[wildcards.task].model_dump()),
         method=lambda wildcards: wildcards.method,
         solver=lambda wildcards: EXPERIMENT.solver_of(wildcards.method),
         prior=lambda wildcards: wildcards.prior,

@@ -36,7 +36,7 @@ rule train:
         runtime=growing(240),
         gpu=0,
     params:
-        prior=lambda wildcards: EXPERIMENT.priors[wildcards.prior].model_dump(),
+        prior=lambda wildcards: settled(EXPERIMENT.priors[wildcards.prior].model_dump()),
         bits=EXPERIMENT.bits,
         seed=EXPERIMENT.seed,
         name=lambda wildcards: f"{EXPERIMENT.name}/{wildcards.prior}",

@@ -5,15 +5,15 @@ import json
 import pandas as pd
 
 from flowprior.evaluation import evaluate
-from flowprior.evaluation.files import replacing
+from flowprior.files import replacing
 from flowprior.params import experiment_from
 from flowprior.progress import job_output
 
-with job_output(snakemake.log[0]):  # noqa: F821
-    experiment = experiment_from(snakemake.params.experiment)  # noqa: F821
-    output = snakemake.output  # noqa: F821
-    rows = pd.concat([pd.read_parquet(path) for path in snakemake.input.rows], ignore_index=True)  # noqa: F821
-    traces = pd.concat([pd.read_parquet(path) for path in snakemake.input.traces], ignore_index=True)  # noqa: F821
+with job_output(snakemake.log[0]):
+    experiment = experiment_from(snakemake.params.experiment)
+    output = snakemake.output
+    rows = pd.concat([pd.read_parquet(path) for path in snakemake.input.rows], ignore_index=True)
+    traces = pd.concat([pd.read_parquet(path) for path in snakemake.input.traces], ignore_index=True)
     summary, paired, metrics = evaluate(rows, experiment.seed)
     for path, table in ((output.rows, rows), (output.traces, traces)):
         with replacing(path) as part:

@@ -1,9 +1,6 @@
 """Fit the Gaussian prior of linear_mmse: mean and covariance of the training images."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,11 +9,6 @@ from flowprior.files import replacing
 from flowprior.images.quantise import to_float
 from flowprior.progress import job_output
 from flowprior.solvers.gaussian import Gaussian
-
-if TYPE_CHECKING:
-    from snakemake.script import Snakemake
-
-    snakemake: Snakemake
 
 with job_output(snakemake.log[0]):
     use_threads(snakemake.threads)

@@ -1,9 +1,6 @@
 """Make the measurements of one task: noise keyed by image, so that every method sees the same."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,11 +11,6 @@ from flowprior.images.quantise import to_float
 from flowprior.operators.measuring import measure_images
 from flowprior.params import TaskSettings
 from flowprior.progress import job_output
-
-if TYPE_CHECKING:
-    from snakemake.script import Snakemake
-
-    snakemake: Snakemake
 
 with job_output(snakemake.log[0]):
     params = snakemake.params

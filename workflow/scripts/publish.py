@@ -11,8 +11,8 @@ from flowprior.records import records_of
 from flowprior.report.provenance import commit
 from flowprior.tracking import TrackingError, publish
 
-with job_output(snakemake.log[0]):  # noqa: F821
-    experiment = Experiment.model_validate(snakemake.params.experiment)  # noqa: F821
+with job_output(snakemake.log[0]):
+    experiment = Experiment.model_validate(snakemake.params.experiment)
     try:
         done = publish(records_of(experiment), Path.cwd(), commit(Path.cwd()).name)
         outcome = {"status": "published", "uri": done.uri, "runs": done.runs}
@@ -24,5 +24,5 @@ with job_output(snakemake.log[0]):  # noqa: F821
             f"make publish PARAMS=params/{experiment.name}.yaml",
             file=sys.stderr,
         )
-    with replacing(snakemake.output.published) as part:  # noqa: F821
+    with replacing(snakemake.output.published) as part:
         part.write_text(json.dumps(outcome, indent=2) + "\n")

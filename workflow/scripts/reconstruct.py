@@ -1,9 +1,6 @@
 """Solve one task by one method at a chunk of settings, over all images of a split."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,16 +9,14 @@ from flowprior.files import replacing
 from flowprior.inversion import Problem, invert, load_prior
 from flowprior.progress import job_output
 
-if TYPE_CHECKING:
-    from snakemake.script import Snakemake
-
-    snakemake: Snakemake
-
 with job_output(snakemake.log[0]):
     use_threads(snakemake.threads)
     device = device_for(snakemake.resources.get("gpu", 0))
     problem = Problem.read(
-        Path(snakemake.input.measurement), Path(snakemake.input.images), Path(snakemake.input.manifest), snakemake.params
+        Path(snakemake.input.measurement),
+        Path(snakemake.input.images),
+        Path(snakemake.input.manifest),
+        snakemake.params,
     )
     prior = load_prior(snakemake.params.prior, dict(snakemake.input.items()))
     found = invert(problem, prior, device)

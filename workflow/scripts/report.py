@@ -6,7 +6,7 @@ from flowprior.params import experiment_from
 from flowprior.progress import job_output
 from flowprior.report import build
 
-with job_output(snakemake.log[0]):  # noqa: F821
-    experiment = experiment_from(snakemake.params.experiment)  # noqa: F821
-    build(experiment, Path(), skipped=snakemake.params.get("skipped", {}))  # noqa: F821
-    print(f"report in {snakemake.output.report}")  # noqa: F821
+with job_output(snakemake.log[0]):
+    experiment = experiment_from(snakemake.params.experiment)
+    build(experiment, Path(), skipped=snakemake.params.get("skipped", {}))
+    print(f"report in {snakemake.output.report}")

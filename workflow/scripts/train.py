@@ -1,10 +1,7 @@
 """Train one flow by maximum likelihood, and draw its samples over temperatures."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,11 +15,6 @@ from flowprior.flows.training import train
 from flowprior.params import PriorSettings
 from flowprior.progress import Progress, job_output
 
-if TYPE_CHECKING:
-    from snakemake.script import Snakemake
-
-    snakemake: Snakemake
-
 with job_output(snakemake.log[0]):
     use_threads(snakemake.threads)
     prior, bits, seed = PriorSettings(**snakemake.params.prior), snakemake.params.bits, snakemake.params.seed
@@ -35,9 +27,14 @@ with job_output(snakemake.log[0]):
     progress = Progress(f"train {snakemake.wildcards.prior}", prior.training.steps)
     folder = Path(snakemake.output.weights).parent
     state = folder.parent.parent / "training" / folder.name
-    trained = train(flow, pixels, validation, bits, prior.training, (seed, "train"), state, progress.update, workers)
+    trained = train(flow, pixels, validation, bits, prior.training, (seed, "train"), state, progress, workers)
     flow = trained.flow.cpu()
-    facts = {"bits": bits, "bits_per_dim": trained.bits_per_dim, "steps": trained.steps, "seconds": trained.seconds}
+    facts = {
+        "bits": bits,
+        "bits_per_dim": trained.bits_per_dim,
+        "steps": trained.steps,
+        "seconds": trained.seconds,
+    }
     save_flow(folder, flow, {**facts, "temperatures": TEMPERATURES, "training": prior.training.model_dump()})
     with replacing(snakemake.output.history) as path:
         path.write_text("".join(json.dumps(record) + "\n" for record in trained.history))

@@ -32,9 +32,7 @@ def check_rows(rows: pd.DataFrame) -> None:
     key = [*LINE, "split", "setting", "image"]
     twice = rows[rows.duplicated(key)]
     if len(twice):
-        raise FlowpriorError(
-            f"two rows for {_named(twice.iloc[0], key)}; delete the stale chunk and run again"
-        )
+        raise FlowpriorError(f"two rows for {_named(twice.iloc[0], key)}; delete the stale chunk and run again")
     for (*line, split), group in rows.groupby([*LINE, "split"], sort=False):
         images = group.groupby("setting", sort=False)["image"].agg(frozenset)
         if images.nunique() > 1:

@@ -5,6 +5,7 @@ To add one: write a file with a class that follows `flowprior.flows.base.Flow`, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flowprior.registry import Registry
@@ -41,7 +42,9 @@ def build(name: str, shape: tuple[int, int, int], **settings: Any) -> Flow:
         UnknownNameError: no such flow, naming the nearest.
         FlowpriorError: a setting is misspelt or out of range, or the flow cannot take images of this shape.
     """
-    return REGISTRY.get(name)(tuple(shape), REGISTRY.settings(name, settings))
+    # Every registered class takes (shape, settings); the levels are its own business.
+    build_flow: Callable[..., Flow] = REGISTRY.get(name)
+    return build_flow(shape, REGISTRY.settings(name, settings))
 
 
 def load(path: str | Path) -> Flow:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from flowprior.errors import FlowpriorError
 from flowprior.flows.layers import ActNorm, Bijection
-from flowprior.registry import Settings
+from flowprior.registry import SettingsModel
 
 
 class Flow(nn.Module):
@@ -35,7 +35,7 @@ class Flow(nn.Module):
     low: ClassVar[float] = -0.5
     high: ClassVar[float] = 0.5
 
-    class Settings(Settings):
+    class Settings(SettingsModel):
         """Settings of one flow."""
 
     def __init__(
@@ -94,7 +94,7 @@ class Flow(nn.Module):
         return (h - self.low) / (self.high - self.low), total
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x) in nats of images in [0, 1], as a continuous density; shape (N,)."""
+        """Log p(x) in nats of images in [0, 1], as a continuous density; shape (N,)."""
         z, log_det = self(x)
         return standard_normal_log_prob(z) + log_det
 
@@ -143,7 +143,7 @@ class Flow(nn.Module):
 
 
 def standard_normal_log_prob(z: Tensor) -> Tensor:
-    """log N(z; 0, I) in nats, one value per row of z (N, D)."""
+    """Log N(z; 0, I) in nats, one value per row of z (N, D)."""
     return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
 
 

@@ -10,7 +10,7 @@ from torch.nn.functional import pixel_shuffle, relu
 from flowprior.errors import FlowpriorError
 from flowprior.flows.base import Flow
 from flowprior.flows.layers import ActNorm, Bijection, Chain, Coupling, Squeeze, sigmoid_affine
-from flowprior.registry import Settings
+from flowprior.registry import SettingsModel
 
 
 class ChavezFlow(Flow):
@@ -22,7 +22,7 @@ class ChavezFlow(Flow):
     name = "chavez"
     low, high = -1.0, 1.0
 
-    class Settings(Settings):
+    class Settings(SettingsModel):
         """Settings of `chavez`."""
 
         steps: int = Field(2, ge=1, description="K: flow steps at 4x4 and larger; twice as many at 2x2 and 1x1")
@@ -32,7 +32,7 @@ class ChavezFlow(Flow):
         channels, height, width = shape
         if height != width or height < 2 or height & (height - 1):
             raise FlowpriorError(
-                f"flow 'chavez' needs square images whose side is a power of two, got {height}x{width}; resize the images"
+                f"flow 'chavez' needs square images with a power of two as side, got {height}x{width}; resize them"
             )
         levels: list[Bijection] = []
         carried = []
@@ -79,7 +79,7 @@ class ChavezNetwork(nn.Module):
 
 
 class SizedConv(nn.Module):
-    """A convolution that keeps the map's size: padded from 8x8, unpadded with depth-to-space at 4x4 and 2x2, 1x1 at 1x1."""
+    """A convolution that keeps the map's size: padded from 8x8 on, with depth-to-space at 4x4 and 2x2, 1x1 at 1x1."""
 
     def __init__(self, inputs: int, outputs: int, side: int) -> None:
         super().__init__()

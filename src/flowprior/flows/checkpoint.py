@@ -60,7 +60,9 @@ def load_flow(folder: str | Path) -> Flow:
         config = json.loads((folder / CONFIG).read_text())
         name, shape, settings = config["flow"], tuple(config["shape"]), config["settings"]
     except FileNotFoundError:
-        raise FlowpriorError(f"no checkpoint in {folder}: {CONFIG} is missing; train a flow or name another folder") from None
+        raise FlowpriorError(
+            f"no checkpoint in {folder}: {CONFIG} is missing; train a flow or name another folder"
+        ) from None
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise FlowpriorError(f"{folder / CONFIG} is not a flow's description ({error}); train the flow again") from None
     flow = flows.build(name, shape, **settings)
@@ -69,7 +71,9 @@ def load_flow(folder: str | Path) -> Flow:
     except FileNotFoundError:
         raise FlowpriorError(f"no weights in {folder}: {WEIGHTS} is missing; train the flow again") from None
     except SafetensorError as error:
-        raise FlowpriorError(f"{folder / WEIGHTS} is damaged ({error}); train the flow again or restore the file") from None
+        raise FlowpriorError(
+            f"{folder / WEIGHTS} is damaged ({error}); train the flow again or restore the file"
+        ) from None
     _check_architecture(folder, flow, weights)
     flow.load_state_dict(weights)
     return flow.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -20,7 +20,7 @@ from flowprior.flows.layers import (
     sigmoid_affine,
 )
 from flowprior.flows.layers.coupling import ScaleShift
-from flowprior.registry import Settings
+from flowprior.registry import SettingsModel
 
 
 class Glow(Flow):
@@ -32,7 +32,7 @@ class Glow(Flow):
 
     name = "glow"
 
-    class Settings(Settings):
+    class Settings(SettingsModel):
         """Settings of `glow`."""
 
         levels: int = Field(4, ge=1, description="L: how often the image is squeezed")

@@ -7,7 +7,7 @@ from pydantic import Field
 from flowprior.flows.base import Flow, check_divisible
 from flowprior.flows.glow import glow_step
 from flowprior.flows.layers import Chain, HaarSqueeze, tanh_affine
-from flowprior.registry import Settings
+from flowprior.registry import SettingsModel
 
 
 class HaarGlow(Flow):
@@ -20,7 +20,7 @@ class HaarGlow(Flow):
     name = "haar_glow"
     low, high = -1.0, 1.0
 
-    class Settings(Settings):
+    class Settings(SettingsModel):
         """Settings of `haar_glow`."""
 
         levels: int = Field(4, ge=1, description="how often the image is halved")

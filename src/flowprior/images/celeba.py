@@ -98,9 +98,7 @@ class CelebA(Source):
         member = self._members.get(name)
         if member is None:
             raise OSError("it is not in the archive")
-        return decode.square(
-            decode.open_rgb(archive.member_bytes(self._archive, member)), self.data.resolution
-        )
+        return decode.square(decode.open_rgb(archive.member_bytes(self._archive, member)), self.data.resolution)
 
     def close(self) -> None:
         """Close the archive."""

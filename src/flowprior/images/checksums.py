@@ -32,9 +32,7 @@ def parse(checksum: str) -> tuple[str, str]:
     if colon and algorithm not in ALGORITHMS:
         raise UnknownNameError("checksum algorithm", algorithm, ALGORITHMS)
     if not colon or not re.fullmatch(rf"[0-9a-f]{{{ALGORITHMS[algorithm]}}}", digits):
-        raise FlowpriorError(
-            f"checksum must be 'sha256:' and 64 or 'md5:' and 32 hexadecimal digits, got '{checksum}'"
-        )
+        raise FlowpriorError(f"checksum must be 'sha256:' and 64 or 'md5:' and 32 hexadecimal digits, got '{checksum}'")
     return algorithm, digits
 
 

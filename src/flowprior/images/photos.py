@@ -226,7 +226,5 @@ def _wheel_folder() -> Path:
     """The folder of scikit-image's bundled pictures, found without importing it."""
     found = importlib.util.find_spec("skimage")
     if found is None or not found.submodule_search_locations:
-        raise FlowpriorError(
-            "source 'photos' needs scikit-image, which is not installed; pip install scikit-image"
-        )
+        raise FlowpriorError("source 'photos' needs scikit-image, which is not installed; pip install scikit-image")
     return Path(found.submodule_search_locations[0]) / "data"

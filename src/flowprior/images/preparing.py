@@ -84,9 +84,7 @@ def _chosen(source: Source) -> dict[str, tuple[str, ...]]:
     return chosen
 
 
-def _write_splits(
-    source: Source, chosen: dict[str, tuple[str, ...]], place: Path
-) -> dict[str, dict[str, Any]]:
+def _write_splits(source: Source, chosen: dict[str, tuple[str, ...]], place: Path) -> dict[str, dict[str, Any]]:
     """Write each split's array; what the manifest says of each."""
     total = sum(map(len, chosen.values()))
     side = source.data.resolution
@@ -113,9 +111,7 @@ def _write_splits(
                 done += 1
                 progress.update(done, unreadable=len(unreadable))
         if not writer.count:
-            raise FlowpriorError(
-                f"no {split} image can be read: {_listed(lost)}; replace them or remove them"
-            )
+            raise FlowpriorError(f"no {split} image can be read: {_listed(lost)}; replace them or remove them")
         missing = set(lost)
         splits[split] = {
             "count": writer.count,

@@ -10,8 +10,8 @@ from torch import Tensor
 def to_float(pixels: np.ndarray, bits: int = 8) -> Tensor:
     """8-bit pixels as an image batch in [0, 1].
 
-    8 bits: v / 255. Fewer bits: the centre of the bin that the value falls into, (floor(v / 2^(8 - bits)) + 1/2) / 2^bits,
-    so that quantising shifts no mean.
+    8 bits: v / 255. Fewer bits: the centre of the bin that the value falls into,
+    (floor(v / 2^(8 - bits)) + 1/2) / 2^bits, so that quantising shifts no mean.
 
     Args:
         pixels: uint8 (N, H, W, C).

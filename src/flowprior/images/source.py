@@ -47,8 +47,7 @@ class Source(ABC):
             FlowpriorError: a checksum is wrong.
         """
         return {
-            checksums.base_name(path): checksums.verify(path, self.expected_checksum(path))
-            for path in self.raw_files()
+            checksums.base_name(path): checksums.verify(path, self.expected_checksum(path)) for path in self.raw_files()
         }
 
     def expected_checksum(self, path: str) -> str | None:

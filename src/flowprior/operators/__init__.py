@@ -46,4 +46,4 @@ def build(name: str, shape: tuple[int, int, int], **settings: Any) -> Operator:
         >>> blur.A(torch.ones(1, 1, 4, 4))[0, 0, 1, 1].item()
         1.0
     """
-    return REGISTRY.get(name)(tuple(shape), REGISTRY.settings(name, settings))
+    return REGISTRY.get(name)(shape, REGISTRY.settings(name, settings))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flowprior.errors import FlowpriorError
-from flowprior.registry import Settings
+from flowprior.registry import SettingsModel
 
 
 class Operator(ABC):
@@ -22,7 +22,7 @@ class Operator(ABC):
         settings: the operator's own settings.
     """
 
-    class Settings(Settings):
+    class Settings(SettingsModel):
         """Settings of one operator."""
 
     def __init__(self, shape: tuple[int, int, int], settings: Any) -> None:
@@ -53,7 +53,7 @@ class Operator(ABC):
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
     ) -> Tensor:
-        """y = A x + Gaussian noise.
+        """Y = A x + Gaussian noise.
 
         Args:
             x: images (N, C, H, W) in [0, 1].
@@ -71,7 +71,7 @@ class Operator(ABC):
         if noise is None:
             if generator is None:
                 raise FlowpriorError(
-                    f"noise_std is {noise_std}, but no generator was given; pass generator=torch.Generator().manual_seed(0)"
+                    f"noise_std is {noise_std}, but no generator was given; pass torch.Generator().manual_seed(0)"
                 )
             noise = torch.randn(y.shape, generator=generator)
         return y + noise_std * noise.to(y)

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from flowprior.operators.base import Operator
-from flowprior.registry import Settings
+from flowprior.registry import SettingsModel
 
 
 class BoxBlur(Operator):
@@ -23,7 +23,7 @@ class BoxBlur(Operator):
         [0.4444444179534912, 0.6666666865348816, 0.6666666865348816, 0.4444444179534912]
     """
 
-    class Settings(Settings):
+    class Settings(SettingsModel):
         """Settings of `box_blur`."""
 
         size: int = Field(3, ge=1, description="side of the neighbourhood in pixels, odd")
@@ -47,9 +47,7 @@ class BoxBlur(Operator):
     def A_dagger(self, y: Tensor) -> Tensor:
         """Unblur each side by the pseudo-inverse of its band matrix."""
         _, height, width = self.shape
-        rows, columns = (
-            torch.linalg.pinv(self._band(side, y).double(), rtol=1e-8).to(y) for side in (height, width)
-        )
+        rows, columns = (torch.linalg.pinv(self._band(side, y).double(), rtol=1e-8).to(y) for side in (height, width))
         return rows @ y @ columns.T
 
     def _band(self, side: int, like: Tensor) -> Tensor:

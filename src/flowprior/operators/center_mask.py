@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from flowprior.operators.base import Operator
-from flowprior.registry import Settings
+from flowprior.registry import SettingsModel
 
 
 class CenterMask(Operator):
@@ -23,7 +23,7 @@ class CenterMask(Operator):
         169
     """
 
-    class Settings(Settings):
+    class Settings(SettingsModel):
         """Settings of `center_mask`."""
 
         start: float = Field(0.3, ge=0, lt=1, description="first lost row and column, as a fraction of the side")

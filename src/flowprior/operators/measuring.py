@@ -13,7 +13,7 @@ from flowprior.randomness import normal_rows
 def measure_images(
     operator: Operator, x: Tensor, names: Sequence[str], noise_std: float, clip: bool, key: tuple[object, ...]
 ) -> Tensor:
-    """y = A x + noise, the noise of each image keyed by its name.
+    """Y = A x + noise, the noise of each image keyed by its name.
 
     Args:
         operator: the measurement operator.

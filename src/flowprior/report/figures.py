@@ -33,9 +33,7 @@ def paired_figure(results: Results) -> Figure:
     if not panels:
         message(figure, "There is no baseline to compare with.")
         return figure
-    axes = figure.subplots(
-        len(panels), 1, squeeze=False, sharex=True, height_ratios=[h + 0.6 for h in heights]
-    )[:, 0]
+    axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=[h + 0.6 for h in heights])[:, 0]
     for axis, (task, baseline) in zip(axes, panels, strict=True):
         others = [line for line in results.lines_on(task) if line.key != baseline.key]
         for position, line in enumerate(others):
@@ -46,9 +44,7 @@ def paired_figure(results: Results) -> Figure:
             middle = entry["psnr_difference"]
             low, high = (middle if not np.isfinite(entry[end]) else entry[end] for end in ("low", "high"))
             axis.plot([low, high], [position, position], color=line.colour, linewidth=2)
-            axis.plot(
-                [middle], [position], color=line.colour, marker=line.marker, linestyle="none", markersize=5
-            )
+            axis.plot([middle], [position], color=line.colour, marker=line.marker, linestyle="none", markersize=5)
         axis.axvline(0, color="#333333", linewidth=0.9, zorder=1)
         axis.set_yticks(range(len(others)), [line.label for line in others])
         axis.set_ylim(len(others) - 0.4, -0.6)
@@ -94,9 +90,7 @@ def cost_figure(results: Results, cost: str) -> Figure:
         return figure
     axes = figure.subplots(rows, columns, squeeze=False).flat
     for axis, task in zip(axes, tasks, strict=False):
-        best = max(
-            [_draw(axis, results, task, line, cost) for line in results.lines_on(task)], default=-np.inf
-        )
+        best = max([_draw(axis, results, task, line, cost) for line in results.lines_on(task)], default=-np.inf)
         axis.margins(x=0.08, y=0.1)
         axis.set_xscale("log")
         if np.isfinite(best):

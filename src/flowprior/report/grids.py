@@ -91,17 +91,13 @@ def figure(grid: Grid) -> Figure:
     made = new_figure(width, width * down / across, arranged=False)
     axis = made.add_axes((0, 0, 1, 1))
     for j, name in enumerate(heads):
-        axis.text(
-            j * (1 + gap) + 0.5, head - 0.04, name, ha="center", va="bottom", fontsize=size, linespacing=1
-        )
+        axis.text(j * (1 + gap) + 0.5, head - 0.04, name, ha="center", va="bottom", fontsize=size, linespacing=1)
     for i, tiles in enumerate(grid.rows):
         for j, tile in enumerate(tiles):
             if tile is not None:
                 left, top = j * (1 + gap), head + i * (1 + text)
                 axis.imshow(tile.pixels, interpolation="nearest", extent=(left, left + 1, top + 1, top))
-                axis.text(
-                    left + 0.5, top + 1.03, tile.psnr, ha="center", va="top", fontsize=min(6.5, 16 * cell)
-                )
+                axis.text(left + 0.5, top + 1.03, tile.psnr, ha="center", va="top", fontsize=min(6.5, 16 * cell))
     axis.set_xlim(0, across)
     axis.set_ylim(down, 0)
     axis.set_axis_off()
@@ -130,9 +126,7 @@ def picture(y: np.ndarray) -> np.ndarray:
     return np.round(np.broadcast_to(shown, (*shown.shape[:2], 3)) * 255).astype(np.uint8)
 
 
-def _method_column(
-    results: Results, task: str, line: Line, names: list[str], chosen: list[int]
-) -> list[Tile | None]:
+def _method_column(results: Results, task: str, line: Line, names: list[str], chosen: list[int]) -> list[Tile | None]:
     setting = str((results.selected(task, line) or {})["setting"])
     psnr = results.rows_of(task, line, setting).set_index("image")["psnr"]
     for index, points in enumerate(results.experiment.chunks(line.method, task)):
@@ -141,7 +135,6 @@ def _method_column(
             path = results.layout.images(task, line.method, line.prior, index)
             pictures = np.load(path, mmap_mode="r", allow_pickle=False)[labels.index(setting)]
             return [
-                Tile(np.asarray(pictures[i]), number(psnr[names[i]], 1)) if i < len(pictures) else None
-                for i in chosen
+                Tile(np.asarray(pictures[i]), number(psnr[names[i]], 1)) if i < len(pictures) else None for i in chosen
             ]
     return [None for _ in chosen]

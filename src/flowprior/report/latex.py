@@ -36,8 +36,7 @@ def results_latex(results: Results) -> str:
     """The main table of a paper: methods down, tasks across, the best of each task in bold."""
     tasks = [task for task in results.experiment.tasks if results.lines_on(task)]
     tops = {
-        task: best([results.selected(task, line) or {} for line in results.lines_on(task)], "psnr")
-        for task in tasks
+        task: best([results.selected(task, line) or {} for line in results.lines_on(task)], "psnr") for task in tasks
     }
     body = []
     for line in results.lines:
@@ -72,9 +71,7 @@ def results_latex(results: Results) -> str:
     return "\n".join(lines)
 
 
-def grouped(
-    caption: str, label: str, heads: Sequence[str], groups: Sequence[Group], long: bool = False
-) -> str:
+def grouped(caption: str, label: str, heads: Sequence[str], groups: Sequence[Group], long: bool = False) -> str:
     """A table with a heading per group.
 
     Args:
@@ -194,8 +191,8 @@ def _published(results: Results) -> str:
         return [escape(cell) for cell in (entry["method"], *cells)]
 
     caption = (
-        r"Published values beside ours. `Printed' follows the program of the paper, which takes a square root "
-        r"too many and pools errors over 32 images; PSNR is true, in dB. `Fixed': the paper's own settings."
+        r"Published values beside ours. `Printed' follows the paper's program, which takes a square root "
+        r"too many and pools errors over 32 images; PSNR is true, in dB. `Fixed': the paper's settings."
     )
     return grouped(caption, "tab:published", heads, _by_task(published_table(results), row))
 

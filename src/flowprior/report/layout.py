@@ -95,8 +95,6 @@ def outputs(experiment: Experiment) -> list[str]:
         'results/tiny/report.html'
     """
     layout = Layout(experiment)
-    figures = [
-        f"{layout.figure(name)}.{kind}" for name in figure_names(experiment) for kind in ("png", "pdf")
-    ]
+    figures = [f"{layout.figure(name)}.{kind}" for name in figure_names(experiment) for kind in ("png", "pdf")]
     tables = [f"{layout.table(name)}.{kind}" for name in table_names(experiment) for kind in ("csv", "tex")]
     return [layout.page.as_posix(), *figures, *tables]

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
-from flowprior.evaluation.files import replacing
+from flowprior.files import replacing
 from flowprior.params import Experiment
 from flowprior.report import figures, grids, latex, priors, style, sweeps, tables, views
 from flowprior.report.grids import Grid
@@ -118,8 +118,7 @@ def render(results: Results, reconstructions: list[Grid]) -> str:
 
 def _grid_view(grid: Grid) -> dict[str, Any]:
     rows = [
-        [tile and {"source": _data_uri(png(tile.pixels)), "psnr": tile.psnr} for tile in tiles]
-        for tiles in grid.rows
+        [tile and {"source": _data_uri(png(tile.pixels)), "psnr": tile.psnr} for tile in tiles] for tiles in grid.rows
     ]
     return {"task": grid.task, "columns": grid.columns, "rows": list(zip(grid.images, rows, strict=True))}
 

@@ -48,9 +48,7 @@ class Results:
     def lines_on(self, task: str) -> list[Line]:
         """Methods that ran on a task, in the experiment's order."""
         ran = set(
-            self.summary.loc[self.summary["task"] == task, ["method", "prior"]].itertuples(
-                index=False, name=None
-            )
+            self.summary.loc[self.summary["task"] == task, ["method", "prior"]].itertuples(index=False, name=None)
         )
         return [line for line in self.lines if line.key in ran]
 
@@ -99,10 +97,7 @@ def load(experiment: Experiment, root: Path, skipped: Mapping[str, str] | None =
         FlowpriorError: a file is missing.
     """
     layout = Layout(experiment, root)
-    files = {
-        name: layout.results / name
-        for name in ("rows.parquet", "traces.parquet", "summary.csv", "paired.csv")
-    }
+    files = {name: layout.results / name for name in ("rows.parquet", "traces.parquet", "summary.csv", "paired.csv")}
     for path in files.values():
         if not path.exists():
             raise FlowpriorError(f"no {path.relative_to(root)}; evaluate the experiment first")

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from flowprior.evaluation.files import replacing
+from flowprior.files import replacing
 from flowprior.report.lines import Line
 
 #: Width in inches of a full page's text in a two-column paper.
@@ -78,10 +78,7 @@ def save(figure: Figure, stem: Path) -> None:
 
 def legend(figure: Figure, lines: Sequence[Line], extra: Sequence[Line2D] = ()) -> None:
     """One legend for all panels, below them."""
-    handles = [
-        Line2D([], [], color=line.colour, marker=line.marker, label=line.label, linewidth=1.4)
-        for line in lines
-    ]
+    handles = [Line2D([], [], color=line.colour, marker=line.marker, label=line.label, linewidth=1.4) for line in lines]
     handles += list(extra)
     if not handles:
         return

@@ -11,11 +11,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from flowprior.registry import Settings
+from flowprior.registry import SettingsModel
 from flowprior.solvers.base import Context, Result, Trace
 
 
-class AdamSettings(Settings):
+class AdamSettings(SettingsModel):
     """How an iterative solver searches. The defaults are a fast protocol; Chávez 2021: 1500 steps, 0.005, constant."""
 
     steps: int = Field(200, ge=1, description="iterations, each one network evaluation with its gradient")

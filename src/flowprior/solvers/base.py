@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flowprior.errors import FlowpriorError
 from flowprior.operators.base import Operator
-from flowprior.registry import Settings
+from flowprior.registry import SettingsModel
 
 #: From images (N, C, H, W) to named values per image (N,); called at recorded steps, outside the clock.
 Observer = Callable[[Tensor], dict[str, Tensor]]
@@ -80,8 +80,8 @@ class Solver(ABC):
     #: "flow", "gaussian" or "none".
     prior_kind: ClassVar[str] = "flow"
 
-    class Settings(Settings):
-        """Settings of one solver."""
+    #: Pydantic model of the solver's own settings.
+    Settings: ClassVar[type[SettingsModel]] = SettingsModel
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
@@ -129,8 +129,9 @@ def solve(
 
     solver = REGISTRY.get(name)(REGISTRY.settings(name, settings))
     if y.ndim != 4 or tuple(y.shape[1:]) != tuple(operator.measurement_shape):
+        wanted = ", ".join(map(str, operator.measurement_shape))
         raise FlowpriorError(
-            f"the measurement must have shape (N, {', '.join(map(str, operator.measurement_shape))}), got {tuple(y.shape)}"
+            f"the measurement must have shape (N, {wanted}), got {tuple(y.shape)}; measure with this operator"
         )
     _check_prior(solver, prior, operator)
     identities = tuple(keys) if keys is not None else tuple(str(i) for i in range(len(y)))
@@ -151,7 +152,7 @@ def _check_prior(solver: Solver, prior: Any, operator: Operator) -> None:
         )
     if wanted is not None and tuple(prior.shape) != tuple(operator.shape):
         raise FlowpriorError(
-            f"the prior is for images of shape {tuple(prior.shape)}, the operator for {tuple(operator.shape)}; build both alike"
+            f"the prior is for images {tuple(prior.shape)}, the operator for {tuple(operator.shape)}; build both alike"
         )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from flowprior.errors import FlowpriorError
 from flowprior.operators.base import Operator
 from flowprior.operators.identity import Identity
-from flowprior.registry import Settings
+from flowprior.registry import SettingsModel
 from flowprior.solvers.base import Context, Result, Solver, closed_form_result
 
 #: The package reads beyond its buffers on images smaller than two of its 8x8 blocks.
@@ -27,7 +27,7 @@ class BM3D(Solver):
     name = "bm3d"
     prior_kind = "none"
 
-    class Settings(Settings):
+    class Settings(SettingsModel):
         """Settings of `bm3d`."""
 
         noise_std: float = Field(25 / 255, gt=0, description="assumed noise, on values in [0, 1]; Chávez 2021: 25/255")
@@ -40,7 +40,7 @@ class BM3D(Solver):
         """
         if not isinstance(operator, Identity):
             raise FlowpriorError(
-                f"bm3d denoises only, got the operator {type(operator).__name__}; restrict it to tasks with the identity"
+                f"bm3d denoises only, got the operator {type(operator).__name__}; leave out its other tasks"
             )
         _, height, width = operator.shape
         if min(height, width) < _SMALLEST:
@@ -50,7 +50,9 @@ class BM3D(Solver):
         try:
             from bm3d import bm3d, bm3d_rgb
         except ImportError:
-            raise FlowpriorError("the package bm3d is not installed; pip install bm3d (non-commercial use only)") from None
+            raise FlowpriorError(
+                "the package bm3d is not installed; pip install bm3d (non-commercial use only)"
+            ) from None
         started = time.perf_counter()
         images = []
         for done, image in enumerate(y.detach().cpu().permute(0, 2, 3, 1).double().numpy()):

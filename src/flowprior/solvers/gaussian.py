@@ -41,7 +41,7 @@ class Gaussian:
         dimensions = math.prod(shape)
         if dimensions > MAX_DIMENSIONS:
             raise FlowpriorError(
-                f"a dense Gaussian takes at most {MAX_DIMENSIONS} values per image, got {dimensions}; leave out linear_mmse"
+                f"a dense Gaussian takes at most {MAX_DIMENSIONS} values per image, got {dimensions}; drop linear_mmse"
             )
         if len(images) < 2:
             raise FlowpriorError(f"a covariance needs at least 2 images, got {len(images)}")

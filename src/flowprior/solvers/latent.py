@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -11,6 +12,7 @@ from torch import Tensor
 from flowprior.flows.base import Flow
 from flowprior.operators.base import Operator
 from flowprior.randomness import normal_rows
+from flowprior.registry import SettingsModel
 from flowprior.solvers.adam import AdamSettings, Terms, minimise
 from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.frozen import frozen
@@ -32,7 +34,7 @@ class LatentSettings(AdamSettings):
 class LatentSolver(Solver):
     """Minimise an objective of G(z) and z by Adam, from a random or zero latent."""
 
-    Settings = LatentSettings
+    Settings: ClassVar[type[SettingsModel]] = LatentSettings
 
     @abstractmethod
     def terms(self, residual: Tensor, z: Tensor, images: Tensor, log_det: Tensor) -> Terms:

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from flowprior.operators.base import Operator
-from flowprior.registry import Settings
+from flowprior.registry import SettingsModel
 from flowprior.solvers.base import Context, Result, Solver, closed_form_result
 from flowprior.solvers.gaussian import Gaussian
 
@@ -23,7 +23,7 @@ class LinearMMSE(Solver):
     name = "linear_mmse"
     prior_kind = "gaussian"
 
-    class Settings(Settings):
+    class Settings(SettingsModel):
         """Settings of `linear_mmse`."""
 
         noise_std: float = Field(0.005, gt=0, description="assumed noise of the measurement, on values in [0, 1]")

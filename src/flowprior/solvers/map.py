@@ -34,7 +34,8 @@ class MAP(Solver):
             "pseudo_inverse", description="first image: y itself, A_dagger y, or G(0)"
         )
         project: bool = Field(
-            False, description="make A x = y exact by x + A_dagger(y - A x); only sensible where y has no noise"
+            False,
+            description="make A x = y exact by x + A_dagger(y - A x); only sensible where y has no noise",
         )
 
     def run(self, operator: Operator, y: Tensor, prior: Flow, context: Context) -> Result:

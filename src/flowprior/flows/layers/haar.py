@@ -41,7 +41,12 @@ class HaarSqueeze(Bijection):
         sum_low, difference_low = low + vertical, low - vertical
         sum_high, difference_high = horizontal + diagonal, horizontal - diagonal
         quadrants = torch.stack(
-            [sum_low + sum_high, sum_low - sum_high, difference_low + difference_high, difference_low - difference_high],
+            [
+                sum_low + sum_high,
+                sum_low - sum_high,
+                difference_low + difference_high,
+                difference_low - difference_high,
+            ],
             dim=2,
         )
         return pixel_shuffle(quadrants.flatten(1, 2), 2), z.new_zeros(z.shape[0])

@@ -20,7 +20,7 @@ class Mixing(Bijection):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.linalg.qr(torch.randn(channels, channels)).Q)
+        self.weight = nn.Parameter(torch.linalg.qr(torch.randn(channels, channels)).Q.contiguous())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mix."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +25,16 @@ _INITIAL_BATCH = 256
 
 #: `map` over the cores that share a batch.
 Each = Callable[[Callable[[Tensor], Any], Sequence[Tensor]], list[Any]]
+
+
+class ProgressLike(Protocol):
+    """Who is told how far a run is."""
+
+    def resume(self, done: int) -> None:
+        """The run goes on after `done` steps of an earlier program."""
+
+    def update(self, done: int, **facts: Any) -> None:
+        """`done` steps are done."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ def train(
     settings: TrainingSettings,
     key: tuple[object, ...],
     state_folder: Path | None = None,
-    progress: Callable[..., None] | None = None,
+    progress: ProgressLike | None = None,
     workers: int = 1,
 ) -> Trained:
     """Train a flow on 8-bit pixels.
@@ -71,7 +81,7 @@ def train(
         settings: see `TrainingSettings`.
         key: identity of the run; every random number follows from it.
         state_folder: where the run's state is kept for resuming; None: nowhere.
-        progress: called as progress(steps done, bits_per_dim=...).
+        progress: told how far the run is: a `flowprior.progress.Progress`, or anything with its two methods.
         workers: CPU cores that share each batch; 1 on a GPU.
 
     Raises:
@@ -82,7 +92,7 @@ def train(
     run = _begin(flow, batches, settings, device)
     identity = repr((flow.name, flow.settings, flow.shape, bits, settings, key, train_pixels.shape))
     if state_folder is not None and run.resume(state_folder, identity) and progress:
-        progress(run.step, resumed=True)
+        progress.resume(run.step)
     started, before = time.perf_counter(), run.seconds
     with one_core_each(workers) as each:
         while run.step < settings.steps and not _stale(run, settings):
@@ -94,7 +104,7 @@ def train(
                 loss_sum += loss
                 run.step += 1
                 if progress and run.step % 10 == 0:
-                    progress(run.step, bits_per_dim=round(float(loss), 3))
+                    progress.update(run.step, bits_per_dim=round(float(loss), 3))
             speed = count * settings.batch / (time.perf_counter() - since)
             run.seconds = before + time.perf_counter() - started
             _validate(run, validation_pixels, bits, settings, key, float(loss_sum) / count, speed, each)
@@ -136,14 +146,15 @@ def _step(run: RunState, parts: Sequence[Tensor], bits: int, settings: TrainingS
 
     losses, gradients = zip(*each(share, parts), strict=True)
     for parameter, *shares in zip(parameters, *gradients, strict=True):
-        parameter.grad = shares[0] if len(shares) == 1 else torch.stack(shares).sum(0)
+        # Fused Adam walks raw memory: the gradient must lie in memory as its parameter does.
+        parameter.grad = torch.empty_like(parameter).copy_(torch.stack(shares).sum(0))
     if settings.clip_value is not None:
         nn.utils.clip_grad_value_(parameters, settings.clip_value)
     norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm or math.inf)
     if not bool(torch.isfinite(norm)):
         raise FlowpriorError(
             f"training of '{flow.name}' stopped at step {run.step}: the gradient is not finite; "
-            f"lower training.learning_rate (now {settings.learning_rate}) or training.clip_norm (now {settings.clip_norm})"
+            f"lower training.learning_rate (now {settings.learning_rate}) or clip_norm (now {settings.clip_norm})"
         )
     run.optimiser.step()
     _average(run.averaged, flow, min(settings.ema, (1 + run.step) / (10 + run.step)) if settings.ema else 0.0)

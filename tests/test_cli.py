@@ -1,0 +1,173 @@
+"""The command line, as a person with one picture meets it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from report_fixture import fabricate, tiny_experiment
+
+from flowprior import flows, operators, restoring, solvers
+from flowprior.cli import main
+from flowprior.flows.checkpoint import save_flow
+from flowprior.params import TaskSettings
+from flowprior.schema import generate_pieces, generate_schema
+
+ROOT = Path(__file__).parents[1]
+SIDE = 8
+
+
+@pytest.fixture
+def flowprior(monkeypatch, capsys):
+    """Run the program; its output, after a look at the exit status."""
+
+    def run(*arguments: object, status: int = 0) -> tuple[str, str]:
+        monkeypatch.setattr("sys.argv", ["flowprior", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert (stop.value.code or 0) == status
+        return capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.manual_seed(0)
+    flow = flows.build("haar_glow", shape=(3, SIDE, SIDE), levels=2, steps=1, hidden=4)
+    save_flow(tmp_path / "flow", flow, {})
+    return tmp_path / "flow"
+
+
+@pytest.fixture
+def picture(tmp_path):
+    y, x = np.mgrid[0:19, 0:13]
+    pixels = np.stack([10 * y, 15 * x, 100 + 0 * x], axis=-1).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    return tmp_path / "picture.png"
+
+
+def test_list_names_everything_that_is_registered(flowprior):
+    out, _ = flowprior("list")
+    for name in (*flows.names(), *operators.names(), *solvers.names()):
+        assert name in out
+    assert "noise_std" in out
+
+
+def test_check_says_what_would_run(flowprior):
+    out, _ = flowprior("check", ROOT / "params" / "smoke.yaml")
+    assert "1 flows, 4 tasks, 6 methods" in out
+
+
+def test_schema_writes_both_schemas(flowprior, tmp_path, monkeypatch):
+    (tmp_path / "workflow" / "schemas").mkdir(parents=True)
+    monkeypatch.setattr("flowprior.schema.PIECES", tmp_path / "pieces.json")
+    flowprior("schema", "--root", tmp_path)
+    written = json.loads((tmp_path / "workflow/schemas/experiment.schema.json").read_text())
+    assert written == generate_schema()
+    assert json.loads((tmp_path / "pieces.json").read_text()) == generate_pieces()
+
+
+def test_show_prints_the_summary(flowprior, tmp_path):
+    fabricate(tmp_path, tiny_experiment())
+    out, _ = flowprior("show", tmp_path / "results" / "tiny")
+    assert "linear_mmse" in out
+    assert "oracle" not in out
+    out, _ = flowprior("show", tmp_path / "results" / "tiny", "--selected-by", "all")
+    assert "oracle" in out
+
+
+def test_restore_writes_a_picture_of_the_same_size(flowprior, checkpoint, picture, tmp_path):
+    arguments = (
+        "--checkpoint",
+        checkpoint,
+        "--params",
+        ROOT / "params/smoke.yaml",
+        "--out",
+        tmp_path / "out.png",
+    )
+    out, _ = flowprior("restore", picture, *arguments, "--set", "noise_std=0.1", "--set", "steps=2")
+    assert "noise_std=0.1" in out
+    with Image.open(tmp_path / "out.png") as restored:
+        assert restored.size == (13, 19)
+
+
+def test_tiles_leave_no_seams():
+    """A solver that returns its measurement gives the picture back, wherever tiles overlap."""
+    flow = flows.build("haar_glow", shape=(3, SIDE, SIDE), levels=2, steps=1, hidden=4)
+    picture = torch.rand(3, 19, 13, generator=torch.Generator().manual_seed(0))
+    settings = {"steps": 1, "learning_rate": 1e-9}
+    restored, tiles, diverged = restoring.restore(picture, flow, TaskSettings(operator="identity"), "map", settings)
+    assert tiles == 4 * 3
+    assert diverged == 0
+    torch.testing.assert_close(restored, picture, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--task", "denoisin"], "unknown task 'denoisin'; did you mean 'denoising'?"),
+        (["--method", "maap"], "did you mean 'map'?"),
+        (["--method", "linear_mmse"], "uses no flow"),
+        (["--method", "csgm"], "no settings for task 'denoising'"),
+        (["--set", "noise_sdt=1"], "did you mean 'noise_std'?"),
+        (["--set", "noise_std"], "name=value"),
+        (["--set", "noise_std=-1"], "noise_std"),
+        (["--task", "inpainting", "--method", "glowip"], "cannot be tiled"),
+        (["--checkpoint", "nowhere"], "no checkpoint in nowhere"),
+        (["--params", "nowhere.yaml"], "no experiment file at nowhere.yaml"),
+        (["--out", "out.xyz"], "unknown picture format"),
+    ],
+)
+def test_mistakes_are_one_line_and_write_nothing(
+    flowprior, checkpoint, picture, tmp_path, monkeypatch, arguments, said
+):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    usual = ["--checkpoint", checkpoint, "--params", ROOT / "params/smoke.yaml", "--out", "out.png"]
+    _, err = flowprior("restore", picture, *usual, *arguments, status=2)
+    assert said in err
+    assert err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("content", [None, b"no picture", b"\x89PNG\r\n\x1a\n cut"])
+def test_pictures_that_cannot_be_read(flowprior, checkpoint, tmp_path, content):
+    picture = tmp_path / "broken.png"
+    if content is not None:
+        picture.write_bytes(content)
+    arguments = (
+        "--checkpoint",
+        checkpoint,
+        "--params",
+        ROOT / "params/smoke.yaml",
+        "--out",
+        tmp_path / "out.png",
+    )
+    _, err = flowprior("restore", picture, *arguments, status=2)
+    assert "broken.png" in err
+    assert err.count("\n") == 1
+
+
+def test_a_picture_smaller_than_the_flows(flowprior, checkpoint, tmp_path):
+    Image.new("RGB", (SIDE - 1, SIDE)).save(tmp_path / "small.png")
+    arguments = (
+        "--checkpoint",
+        checkpoint,
+        "--params",
+        ROOT / "params/smoke.yaml",
+        "--out",
+        tmp_path / "out.png",
+    )
+    _, err = flowprior("restore", tmp_path / "small.png", *arguments, status=2)
+    assert "8x7, smaller than the flow's 8x8" in err
+
+
+@pytest.mark.parametrize("arguments", [["show", "nowhere"], ["check", "nowhere.yaml"], ["schema", "--root", "nowhere"]])
+def test_places_that_are_not_there(flowprior, arguments):
+    _, err = flowprior(*arguments, status=2)
+    assert "nowhere" in err
+    assert err.count("\n") == 1
