@@ -82,8 +82,8 @@ def test_a_checksum_setting_would_be_ignored_and_is_an_error(raw, tmp_path):
 def test_there_are_enough_patches(raw):
     names = split_names(raw, 32)
     assert len(names["train"]) == photos.TRAIN
-    assert len(names["validation"]) >= 64
-    assert len(names["test"]) >= 128
+    assert len(names["validation"]) >= 32
+    assert len(names["test"]) >= 64
 
 
 @pytest.mark.parametrize("side", [16, 32, 64])
@@ -92,7 +92,7 @@ def test_test_photographs_are_seen_by_nothing_else(raw, side):
     shown = {split: {photo for photo, _ in footprints(names[split], side)} for split in SPLITS}
     assert len(shown["test"]) >= 2
     assert not shown["test"] & (shown["train"] | shown["validation"])
-    assert shown["train"] == shown["validation"]
+    assert shown["validation"] <= shown["train"]
 
 
 @pytest.mark.parametrize("side", [16, 32, 64])
@@ -157,7 +157,7 @@ def test_any_first_few_show_every_photograph_and_scale(raw):
     for split, wanted in (("train", 12), ("validation", 12), ("test", 12)):
         kinds = {name.partition("+")[0] for name in names[split]}
         assert {name.partition("+")[0] for name in names[split][:wanted]} == kinds
-    assert {name.partition("@")[2].partition("x")[0] for name in names["train"]} == {"1", "1.5", "2", "3"}
+    assert {name.partition("@")[2].partition("x")[0] for name in names["train"]} == {"1.5", "2", "3"}
 
 
 def test_photographs_too_small_for_the_resolution(raw, tmp_path):

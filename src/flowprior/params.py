@@ -62,6 +62,9 @@ class TrainingSettings(SettingsModel):
     clip_value: float | None = Field(None, gt=0, description="clip each gradient entry to this magnitude")
     clip_norm: float | None = Field(100.0, gt=0, description="clip the gradient's total norm")
     ema: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights; 0: none")
+    noise_std: float = Field(
+        0.0, ge=0, description="Gaussian noise added to training images, on values in [0, 1]: a smoother density"
+    )
     flips: bool = Field(True, description="mirror half of the images left to right")
     precision: Literal["float32", "bf16"] = Field("float32", description="of the convolutions; log-dets stay float32")
     validate_every: int = Field(500, ge=1, description="steps between validations and resume points")

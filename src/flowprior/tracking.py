@@ -6,11 +6,9 @@ one whose numbers changed becomes a new run, and the old one is marked as supers
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -213,7 +211,9 @@ def serve(root: Path, port: int | None = None) -> None:
         except OSError:
             raise FlowpriorError(f"port {port} is taken; choose another, or none for a free one") from None
         port = probe.getsockname()[1]
-    command = ["server", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
-    print(f"http://127.0.0.1:{port}  (Ctrl-C ends it)", flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
-        subprocess.run([sys.executable, "-m", "mlflow", *command], check=False)
+    print(f"http://127.0.0.1:{port}  (ready in some seconds; Ctrl-C ends it)", flush=True)
+    # Only pages are wanted: one worker, and no runner of jobs beside it.
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    place = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, *place]
+    os.execv(sys.executable, command)  # in place of this program, so that it ends as a person ends it

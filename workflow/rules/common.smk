@@ -19,6 +19,16 @@ from flowprior.plan import (
 from flowprior.progress import ERROR_SUFFIX
 from flowprior.report.layout import figure_names, table_names
 
+# For the jobs' processes. Tensors of megabytes come and go thousands of times: glibc should keep their memory instead
+# of giving it back each time (measured: up to 1.4 times the speed). Waiting threads should sleep, not spin.
+for name, value in {
+    "MALLOC_MMAP_THRESHOLD_": "1000000000",
+    "MALLOC_TRIM_THRESHOLD_": "4000000000",
+    "MALLOC_TOP_PAD_": "100000000",
+    "OMP_WAIT_POLICY": "passive",
+}.items():
+    os.environ.setdefault(name, value)
+
 # A person's mistake is one line and exit status 2, before any job starts.
 with one_line_errors():
     EXPERIMENT = experiment_from(config)

@@ -36,8 +36,8 @@ SUMS = "SHA256SUMS"
 #: Training patches unless `data.train` says otherwise.
 TRAIN = 20_000
 #: Reductions from which training patches come, in equal numbers; validation and test use SCALE alone.
-TRAIN_SCALES = (1.0, 1.5, 2.0, 3.0)
-SCALE = 1.5
+TRAIN_SCALES = (1.5, 2.0, 3.0)
+SCALE = 2.0
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,21 @@ class Batches:
         batch: images per step.
         bits: grey levels per channel, 2^bits.
         flips: mirror half of the images left to right.
+        noise_std: Gaussian noise added on top, on values in [0, 1].
         key: identity of the run.
     """
 
-    def __init__(self, pixels: np.ndarray, batch: int, bits: int, flips: bool, key: tuple[object, ...]) -> None:
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        batch: int,
+        bits: int,
+        flips: bool,
+        key: tuple[object, ...],
+        noise_std: float = 0.0,
+    ) -> None:
         self.pixels = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
-        self.batch, self.bits, self.flips, self.key = batch, bits, flips, key
+        self.batch, self.bits, self.flips, self.key, self.noise_std = batch, bits, flips, key, noise_std
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.long)
 
@@ -41,7 +50,8 @@ class Batches:
         if self.flips:
             mirrored = torch.rand(self.batch, generator=source) < 0.5
             images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
-        return dequantise(images, self.bits, torch.rand(images.shape, generator=source))
+        spread = dequantise(images, self.bits, torch.rand(images.shape, generator=source))
+        return spread + self.noise_std * torch.randn(images.shape, generator=source) if self.noise_std else spread
 
     def _image(self, position: int) -> int:
         epoch, place = divmod(position, len(self.pixels))
