@@ -137,15 +137,16 @@ def test_non_finite_gradient_is_an_error_with_a_remedy():
 
 
 def test_batches_follow_from_the_step_alone():
-    first = Batches(pixels(), 8, 8, True, KEY)
+    settings = SETTINGS.model_copy(update={"noise_std": 0.01})
+    first = Batches(pixels(), 8, settings, KEY)
     walked = [first.at(step) for step in range(12)]
-    assert torch.equal(Batches(pixels(), 8, 8, True, KEY).at(11), walked[11])
-    assert not torch.equal(Batches(pixels(), 8, 8, True, (1, "test")).at(11), walked[11])
+    assert torch.equal(Batches(pixels(), 8, settings, KEY).at(11), walked[11])
+    assert not torch.equal(Batches(pixels(), 8, settings, (1, "test")).at(11), walked[11])
 
 
 def test_an_epoch_sees_every_image_once():
     numbered = np.arange(10, dtype=np.uint8)[:, None, None, None].repeat(3, 3) * 8
-    batches = Batches(numbered, 5, 5, False, KEY)
+    batches = Batches(numbered, 5, SETTINGS.model_copy(update={"batch": 5, "flips": False}), KEY)
     seen = torch.cat([batches.at(0), batches.at(1)])[:, 0, 0, 0]
     assert sorted(int(v * 32) for v in seen) == list(range(10))
 

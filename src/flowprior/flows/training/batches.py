@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from flowprior.images.quantise import dequantise
+from flowprior.params import TrainingSettings
 from flowprior.randomness import generator
 
 
@@ -16,42 +17,34 @@ class Batches:
     """Training batches by step number.
 
     Each epoch visits every image once in an order of its own; a batch that an epoch's end cuts short is filled from
-    the next. Mirror images and dequantisation noise follow from the step.
+    the next. Mirror images and noise follow from the step.
 
     Args:
         pixels: uint8 (N, H, W, C).
-        batch: images per step.
         bits: grey levels per channel, 2^bits.
-        flips: mirror half of the images left to right.
-        noise_std: Gaussian noise added on top, on values in [0, 1].
+        settings: batch size, flips and added noise.
         key: identity of the run.
     """
 
-    def __init__(
-        self,
-        pixels: np.ndarray,
-        batch: int,
-        bits: int,
-        flips: bool,
-        key: tuple[object, ...],
-        noise_std: float = 0.0,
-    ) -> None:
+    def __init__(self, pixels: np.ndarray, bits: int, settings: TrainingSettings, key: tuple[object, ...]) -> None:
         self.pixels = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
-        self.batch, self.bits, self.flips, self.key, self.noise_std = batch, bits, flips, key, noise_std
+        self.bits, self.settings, self.key = bits, settings, key
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.long)
 
     def at(self, step: int) -> Tensor:
-        """The batch of one step: float32 (batch, C, H, W) in [0, 1)."""
-        first = step * self.batch
-        index = torch.tensor([self._image(first + i) for i in range(self.batch)])
+        """The batch of one step: float32 (batch, C, H, W), in [0, 1) but for added noise."""
+        count = self.settings.batch
+        index = torch.tensor([self._image(step * count + i) for i in range(count)])
         source = generator(*self.key, "step", step)
         images = self.pixels[index]
-        if self.flips:
-            mirrored = torch.rand(self.batch, generator=source) < 0.5
+        if self.settings.flips:
+            mirrored = torch.rand(count, generator=source) < 0.5
             images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
-        spread = dequantise(images, self.bits, torch.rand(images.shape, generator=source))
-        return spread + self.noise_std * torch.randn(images.shape, generator=source) if self.noise_std else spread
+        images = dequantise(images, self.bits, torch.rand(images.shape, generator=source))
+        if self.settings.noise_std:
+            images = images + self.settings.noise_std * torch.randn(images.shape, generator=source)
+        return images
 
     def _image(self, position: int) -> int:
         epoch, place = divmod(position, len(self.pixels))

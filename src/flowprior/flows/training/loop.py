@@ -88,7 +88,7 @@ def train(
         FlowpriorError: the loss stopped being finite.
     """
     device = next(flow.parameters()).device
-    batches = Batches(train_pixels, settings.batch, bits, settings.flips, key, settings.noise_std)
+    batches = Batches(train_pixels, bits, settings, key)
     run = _begin(flow, batches, settings, device)
     identity = repr((flow.name, flow.settings, flow.shape, bits, settings, key, train_pixels.shape))
     if state_folder is not None and run.resume(state_folder, identity) and progress:
