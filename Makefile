@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help install run test lint schema bench ui publish repro lock clean
+.PHONY: help install run test lint schema ui publish repro lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -42,9 +42,6 @@ lint: $(STAMP)  ## style, types, workflow
 
 schema: $(STAMP)  ## write the schemas that the settings of the pieces imply
 	flowprior schema
-
-bench: $(STAMP)  ## measure speed
-	$(BIN)/python -m pytest --override-ini=python_files='bench_*.py' --override-ini=addopts= benchmarks
 
 publish: $(STAMP)  ## send the records of PARAMS to MLflow (again)
 	@snakemake --configfile $(PARAMS) --forcerun publish -- publish

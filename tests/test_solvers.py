@@ -68,7 +68,7 @@ def test_divergence_on_the_way_keeps_the_last_finite_iterate():
     def objective(x):
         loss = x.flatten(1).sum(1)
         # The second image's loss breaks once it has fallen below -1.
-        loss = torch.where((torch.arange(2) == 1) & (loss < -1.0), loss * float("nan"), loss)
+        loss = loss + torch.where((torch.arange(2) == 1) & (loss < -1.0), float("nan"), 0.0)
         return Terms(loss, loss, loss, x)
 
     start = torch.full((2, 1, 1, 1), 0.5)

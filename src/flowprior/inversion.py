@@ -97,7 +97,7 @@ def invert(problem: Problem, prior: Flow | Gaussian | None, device: torch.device
             before = number * len(problem.names) + part.start
 
             def ahead(done: int, total: int, before: int = before, part: slice = part, point: Any = point) -> None:
-                progress.update(before + (part.stop - part.start) * done / total, setting=point["label"])
+                progress.update(before + (part.stop - part.start) * done // total, setting=point["label"])
 
             truth = problem.truth[part].to(device)
             result = solvers.solve(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 
-from flowprior import flows, operators, solvers
+from flowprior import flows, images, operators, solvers
 from flowprior.errors import FlowpriorError, UnknownNameError, unknown_name_message
 
 if TYPE_CHECKING:
@@ -86,11 +86,13 @@ def check_settings(kind: str, name: str, settings: dict[str, Any], context: str)
 
 
 def check_pieces(experiment: Experiment) -> None:
-    """Check every flow, operator and solver that an experiment names, and all their settings.
+    """Check the image source and every flow, operator and solver that an experiment names, with all their settings.
 
     Raises:
         FlowpriorError: for the first that is wrong.
     """
+    if experiment.data.source not in images.names():
+        raise UnknownNameError("image source", experiment.data.source, images.names())
     for name, prior in experiment.priors.items():
         check_settings("flow", prior.flow, prior.settings, f"prior '{name}'")
     for name, problem in experiment.tasks.items():

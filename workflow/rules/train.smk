@@ -28,6 +28,8 @@ rule train:
         f"{BENCHMARKS}/train/{{prior}}.tsv"
     wildcard_constraints:
         prior="|".join(EXPERIMENT.priors),
+    # First, with all cores: everything that needs a flow waits for it.
+    priority: 10
     conda:
         "../envs/flowprior.yaml"
     threads: HEAVY_THREADS

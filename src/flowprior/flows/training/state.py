@@ -75,10 +75,14 @@ class RunState:
             )
         saved = self.optimiser.state_dict()
         moments: dict[int, dict[str, Tensor]] = {}
+        parameters = list(self.flow.parameters())
         for key, value in tensors.items():
             if key.startswith("optimiser/"):
                 _, index, entry = key.split("/")
-                moments.setdefault(int(index), {})[entry] = value
+                like = parameters[int(index)]
+                # Fused Adam walks raw memory: moments must lie in memory as their parameter does.
+                laid = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+                moments.setdefault(int(index), {})[entry] = laid
         self.optimiser.load_state_dict({"state": moments, "param_groups": saved["param_groups"]})
         self.step, self.seconds = facts["step"], facts["seconds"]
         self.best, self.stale, self.history = facts["best"], facts["stale"], facts["history"]
