@@ -86,7 +86,7 @@ def figure(grid: Grid) -> Figure:
     cell = width / n_columns
     size = min(7.5, 72 * cell / (0.6 * max(len(word) for head in heads for word in head.split("\n"))))
     # In units of a picture's side: the gap between pictures, the line of text below each, the heads' height.
-    gap, text, head = 0.04, 0.13 / cell, (0.13 if all("\n" not in head for head in heads) else 0.24) / cell
+    gap, text, head = 0.04, 0.13 / cell, (0.18 if all("\n" not in head for head in heads) else 0.29) / cell
     across, down = n_columns * (1 + gap) - gap, n_rows * (1 + text) + head
     made = new_figure(width, width * down / across, arranged=False)
     axis = made.add_axes((0, 0, 1, 1))
