@@ -1,6 +1,7 @@
 """Train one flow by maximum likelihood, and draw its samples over temperatures."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -42,3 +43,5 @@ with job_output(snakemake.log[0]):
     with replacing(snakemake.output.samples) as path:
         np.save(path, rows)
     save_grid(rows, Path(snakemake.output.picture))
+    # The run is whole: asked for again, it is to be made again, not taken up where it ended.
+    shutil.rmtree(state, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -90,7 +91,8 @@ def train(
     device = next(flow.parameters()).device
     batches = Batches(train_pixels, bits, settings, key)
     run = _begin(flow, batches, settings, device)
-    identity = repr((flow.name, flow.settings, flow.shape, bits, settings, key, train_pixels.shape))
+    seen = hashlib.sha256(np.ascontiguousarray(train_pixels)).hexdigest()
+    identity = repr((flow.name, flow.settings, flow.shape, bits, settings, key, seen))
     if state_folder is not None and run.resume(state_folder, identity) and progress:
         progress.resume(run.step)
     started, before = time.perf_counter(), run.seconds
