@@ -94,7 +94,6 @@ def test_state_of_another_run_is_not_resumed(tmp_path):
     assert watcher.resumed == []
 
 
-@pytest.mark.parametrize("name", flows.names())
 def test_state_of_a_run_on_other_images_is_not_resumed(tmp_path):
     run(folder=tmp_path)
     watcher = Watcher()
@@ -102,6 +101,7 @@ def test_state_of_a_run_on_other_images_is_not_resumed(tmp_path):
     assert watcher.resumed == []
 
 
+@pytest.mark.parametrize("name", flows.names())
 def test_workers_share_a_batch_without_changing_it(name):
     settings = SETTINGS.model_copy(update={"learning_rate": 1e-2, "ema": 0.0})
     one, two = run(settings, name=name), run(settings, name=name, workers=2)

@@ -30,13 +30,8 @@ with job_output(snakemake.log[0]):
     state = folder.parent.parent / "training" / folder.name
     trained = train(flow, pixels, validation, bits, prior.training, (seed, "train"), state, progress, workers)
     flow = trained.flow.cpu()
-    facts = {
-        "bits": bits,
-        "bits_per_dim": trained.bits_per_dim,
-        "steps": trained.steps,
-        "seconds": trained.seconds,
-    }
-    save_flow(folder, flow, {**facts, "temperatures": TEMPERATURES, "training": prior.training.model_dump()})
+    facts = {"bits": bits, "temperatures": TEMPERATURES, "training": prior.training.model_dump()}
+    save_flow(folder, flow, {**trained.facts, **facts})
     with replacing(snakemake.output.history) as path:
         path.write_text("".join(json.dumps(record) + "\n" for record in trained.history))
     rows = sample_rows(flow, seed)

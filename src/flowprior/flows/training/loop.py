@@ -57,6 +57,11 @@ class Trained:
     steps: int
     seconds: float
 
+    @property
+    def facts(self) -> dict[str, float]:
+        """What a checkpoint's description says of its training."""
+        return {"bits_per_dim": self.bits_per_dim, "steps": self.steps, "seconds": self.seconds}
+
 
 def train(
     flow: Flow,
