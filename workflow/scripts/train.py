@@ -25,8 +25,8 @@ with job_output(snakemake.log[0]):
     device = device_for(snakemake.resources.get("gpu", 0))
     flow = flows.build(prior.flow, shape, **prior.settings).to(device)
     workers = snakemake.threads if device.type == "cpu" else 1
-    progress = Progress(f"train {snakemake.wildcards.prior}", prior.training.steps)
     folder = Path(snakemake.output.weights).parent
+    progress = Progress(f"train {folder.name}", prior.training.steps)
     state = folder.parent.parent / "training" / folder.name
     trained = train(flow, pixels, validation, bits, prior.training, (seed, "train"), state, progress, workers)
     flow = trained.flow.cpu()
@@ -34,9 +34,8 @@ with job_output(snakemake.log[0]):
     save_flow(folder, flow, {**trained.facts, **facts})
     with replacing(snakemake.output.history) as path:
         path.write_text("".join(json.dumps(record) + "\n" for record in trained.history))
-    rows = sample_rows(flow, seed)
     with replacing(snakemake.output.samples) as path:
-        np.save(path, rows)
+        np.save(path, rows := sample_rows(flow, seed))
     save_grid(rows, Path(snakemake.output.picture))
     # The run is whole: asked for again, it is to be made again, not taken up where it ended.
     shutil.rmtree(state, ignore_errors=True)

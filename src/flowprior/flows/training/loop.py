@@ -96,7 +96,7 @@ def train(
     device = next(flow.parameters()).device
     batches = Batches(train_pixels, bits, settings, key)
     run = _begin(flow, batches, settings, device)
-    seen = hashlib.sha256(np.ascontiguousarray(train_pixels)).hexdigest()
+    seen = hashlib.sha256(np.ascontiguousarray(train_pixels).data).hexdigest()
     identity = repr((flow.name, flow.settings, flow.shape, bits, settings, key, seen))
     if state_folder is not None and run.resume(state_folder, identity) and progress:
         progress.resume(run.step)
