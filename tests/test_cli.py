@@ -80,16 +80,14 @@ def test_show_prints_the_summary(flowprior, tmp_path):
     assert "oracle" in out
 
 
-def test_restore_writes_a_picture_of_the_same_size(flowprior, checkpoint, picture, tmp_path):
-    arguments = (
-        "--checkpoint",
-        checkpoint,
-        "--params",
-        ROOT / "params/smoke.yaml",
-        "--out",
-        tmp_path / "out.png",
-    )
-    out, _ = flowprior("restore", picture, *arguments, "--set", "noise_std=0.1", "--set", "steps=2")
+@pytest.fixture
+def to_out_png(checkpoint, tmp_path):
+    """The options that every restoration in these tests takes."""
+    return ("--checkpoint", checkpoint, "--params", ROOT / "params/smoke.yaml", "--out", tmp_path / "out.png")
+
+
+def test_restore_writes_a_picture_of_the_same_size(flowprior, to_out_png, picture, tmp_path):
+    out, _ = flowprior("restore", picture, *to_out_png, "--set", "noise_std=0.1", "--set", "steps=2")
     assert "noise_std=0.1" in out
     with Image.open(tmp_path / "out.png") as restored:
         assert restored.size == (13, 19)
@@ -135,34 +133,18 @@ def test_mistakes_are_one_line_and_write_nothing(
 
 
 @pytest.mark.parametrize("content", [None, b"no picture", b"\x89PNG\r\n\x1a\n cut"])
-def test_pictures_that_cannot_be_read(flowprior, checkpoint, tmp_path, content):
+def test_pictures_that_cannot_be_read(flowprior, to_out_png, tmp_path, content):
     picture = tmp_path / "broken.png"
     if content is not None:
         picture.write_bytes(content)
-    arguments = (
-        "--checkpoint",
-        checkpoint,
-        "--params",
-        ROOT / "params/smoke.yaml",
-        "--out",
-        tmp_path / "out.png",
-    )
-    _, err = flowprior("restore", picture, *arguments, status=2)
+    _, err = flowprior("restore", picture, *to_out_png, status=2)
     assert "broken.png" in err
     assert err.count("\n") == 1
 
 
-def test_a_picture_smaller_than_the_flows(flowprior, checkpoint, tmp_path):
+def test_a_picture_smaller_than_the_flows(flowprior, to_out_png, tmp_path):
     Image.new("RGB", (SIDE - 1, SIDE)).save(tmp_path / "small.png")
-    arguments = (
-        "--checkpoint",
-        checkpoint,
-        "--params",
-        ROOT / "params/smoke.yaml",
-        "--out",
-        tmp_path / "out.png",
-    )
-    _, err = flowprior("restore", tmp_path / "small.png", *arguments, status=2)
+    _, err = flowprior("restore", tmp_path / "small.png", *to_out_png, status=2)
     assert "8x7, smaller than the flow's 8x8" in err
 
 
