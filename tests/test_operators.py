@@ -1,12 +1,15 @@
 """Operators: linearity, adjointness, pseudo-inverse, noise."""
 
+import numpy as np
 import pytest
 import torch
 from pieces import small_operator
 
 from flowprior import operators
 from flowprior.errors import FlowpriorError, UnknownNameError
+from flowprior.images.quantise import targets
 from flowprior.operators.measuring import measure_images
+from flowprior.params import TaskSettings
 
 SHAPE = (3, 8, 6)
 
@@ -56,18 +59,40 @@ def test_noise_without_a_source_is_refused(operator):
         operator.measure(images(), 0.1)
 
 
+def pixels_of(names):
+    return np.stack(
+        [np.random.default_rng(ord(name)).integers(0, 256, (*SHAPE[1:], SHAPE[0]), np.uint8) for name in names]
+    )
+
+
+def measured(operator, names, bits, seed=0, noise_std=0.1, as_image=False):
+    task = TaskSettings(operator="identity", noise_std=noise_std, as_image=as_image)
+    return measure_images(operator, pixels_of(names), names, task, bits, (seed, "set"), "task")
+
+
 def test_noise_of_an_image_does_not_depend_on_the_others(operator):
-    x, names = torch.rand(3, *SHAPE), ("a", "b", "c")
-    together = measure_images(operator, x, names, 0.1, False, (0, "set", "task"))
-    alone = measure_images(operator, x[2:], names[2:], 0.1, False, (0, "set", "task"))
+    together = measured(operator, ("a", "b", "c"), bits=5)
+    alone = measured(operator, ("c",), bits=5)
     assert torch.equal(together[2:], alone)
-    other_seed = measure_images(operator, x[2:], names[2:], 0.1, False, (1, "set", "task"))
-    assert not torch.equal(alone, other_seed)
+    assert not torch.equal(alone, measured(operator, ("c",), bits=5, seed=1))
 
 
-def test_clipped_measurements_stay_in_range(operator):
-    y = measure_images(operator, torch.rand(2, *SHAPE), ("a", "b"), 1.0, True, (0,))
+def test_without_noise_the_target_is_what_is_measured(operator):
+    y = measured(operator, ("a", "b"), bits=5, noise_std=0)
+    assert torch.equal(y, operator.A(targets(pixels_of(("a", "b")), ("a", "b"), 5, (0, "set"))))
+
+
+@pytest.mark.parametrize("bits", [5, 8])
+def test_a_measurement_that_is_an_image_stays_in_range(operator, bits):
+    y = measured(operator, ("a", "b"), bits=bits, noise_std=1.0, as_image=True)
     assert y.min() >= 0 and y.max() <= 1
+
+
+def test_a_measurement_that_is_an_image_falls_into_the_bin_of_the_noisy_picture(operator):
+    clipped = measured(operator, ("a", "b"), bits=8, as_image=True)
+    quantised = measured(operator, ("a", "b"), bits=5, as_image=True)
+    assert torch.equal((quantised * 32).floor(), (clipped * 255 / 8).floor())
+    assert 0 < (quantised * 32 % 1).std() < 0.5
 
 
 def test_mask_of_the_paper():

@@ -21,7 +21,7 @@ from flowprior.errors import FlowpriorError
 from flowprior.evaluation.metrics import psnr, psnr_chavez2021, ssim
 from flowprior.flows.base import Flow
 from flowprior.images import load
-from flowprior.images.quantise import to_float, to_pixels
+from flowprior.images.quantise import targets, to_pixels
 from flowprior.params import TaskSettings
 from flowprior.progress import Progress
 from flowprior.solvers.base import Result
@@ -60,7 +60,8 @@ class Problem:
         found = load(images, manifest, params.number)
         if names != found.names:
             raise FlowpriorError(f"{measurement} was made of other images than {images}; make the measurements again")
-        return cls(names, y, to_float(found.pixels, params.bits), params)
+        truth = targets(found.pixels, names, params.bits, (params.seed, params.dataset))
+        return cls(names, y, truth, params)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,9 @@ class TaskSettings(SettingsModel):
     operator: str = Field(description="registered operator")
     settings: dict[str, Any] = Field(default_factory=dict, description="the operator's own settings")
     noise_std: float = Field(0.0, ge=0, description="standard deviation of the Gaussian noise, on values in [0, 1]")
-    clip: bool = Field(False, description="clip the noisy measurement to [0, 1]")
+    as_image: bool = Field(
+        False, description="the measurement is an image like the others: clipped to [0, 1], quantised below 8 bits"
+    )
 
 
 class MethodTask(SettingsModel):

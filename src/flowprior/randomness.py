@@ -31,6 +31,19 @@ def generator(*key: object) -> torch.Generator:
     return torch.Generator().manual_seed(seed_of(*key))
 
 
+def uniform_rows(shape: tuple[int, ...], keys: list[tuple[object, ...]]) -> torch.Tensor:
+    """Uniform numbers in [0, 1), one row per key.
+
+    Args:
+        shape: shape of one row.
+        keys: one identity per row.
+
+    Returns:
+        float32 tensor of shape (len(keys), *shape).
+    """
+    return torch.stack([torch.rand(shape, generator=generator(*key)) for key in keys])
+
+
 def normal_rows(shape: tuple[int, ...], keys: list[tuple[object, ...]]) -> torch.Tensor:
     """Standard normal numbers, one row per key.
 

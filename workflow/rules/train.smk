@@ -64,9 +64,6 @@ rule gaussian:
     resources:
         mem_mb=growing(4000),
         runtime=growing(30),
-    params:
-        bits=EXPERIMENT.bits,
-        seed=EXPERIMENT.seed,
     message:
         "Fit the Gaussian of the training images"
     script:

@@ -12,6 +12,6 @@ from flowprior.solvers.gaussian import Gaussian
 
 with job_output(snakemake.log[0]):
     use_threads(snakemake.threads)
-    gaussian = Gaussian.fit(to_float(np.load(snakemake.input.train), snakemake.params.bits))
+    gaussian = Gaussian.fit(to_float(np.load(snakemake.input.train)))
     with replacing(Path(snakemake.output.gaussian)) as path:
         gaussian.save(path)

@@ -7,7 +7,6 @@ import numpy as np
 from flowprior import operators
 from flowprior.files import replacing
 from flowprior.images import load
-from flowprior.images.quantise import to_float
 from flowprior.operators.measuring import measure_images
 from flowprior.params import TaskSettings
 from flowprior.progress import job_output
@@ -16,9 +15,9 @@ with job_output(snakemake.log[0]):
     params = snakemake.params
     task = TaskSettings(**params.task)
     images = load(Path(snakemake.input.images), Path(snakemake.input.manifest), params.number)
-    x = to_float(images.pixels, params.bits)
-    operator = operators.build(task.operator, tuple(x.shape[1:]), **task.settings)
-    key = (params.seed, params.dataset, params.task_name)
-    y = measure_images(operator, x, images.names, task.noise_std, task.clip, key)
+    _, height, width, channels = images.pixels.shape
+    operator = operators.build(task.operator, (channels, height, width), **task.settings)
+    key = (params.seed, params.dataset)
+    y = measure_images(operator, images.pixels, images.names, task, params.bits, key, params.task_name)
     with replacing(Path(snakemake.output.measurement)) as path:
         np.savez(path, y=y.numpy(), names=np.array(images.names))

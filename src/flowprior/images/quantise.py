@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
+
+from flowprior.randomness import uniform_rows
 
 
 def to_float(pixels: np.ndarray, bits: int = 8) -> Tensor:
@@ -30,29 +34,40 @@ def to_float(pixels: np.ndarray, bits: int = 8) -> Tensor:
     return (torch.floor(values / 2 ** (8 - bits)) + 0.5) / 2**bits
 
 
-def dequantise(pixels: Tensor, bits: int, noise: Tensor) -> Tensor:
-    """Pixels spread over their bins, as training wants them: (floor(v / 2^(8 - bits)) + noise) / 2^bits.
+def dequantise(values: Tensor, bits: int, noise: Tensor) -> Tensor:
+    """Values spread over their bins, as training wants them: (floor(v / 2^(8 - bits)) + noise) / 2^bits.
 
     Args:
-        pixels: uint8 (N, C, H, W).
+        values: uint8 or float in [0, 255], any shape.
         bits: grey levels per channel, 2^bits.
         noise: uniform numbers in [0, 1) of the same shape.
 
     Returns:
-        float32 (N, C, H, W) in [0, 1).
+        float32 of the same shape, in [0, 1).
     """
-    return (torch.floor(pixels.float() / 2 ** (8 - bits)) + noise) / 2**bits
+    return (torch.floor(values.float() / 2 ** (8 - bits)) + noise) / 2**bits
 
 
-def requantise(values: Tensor, bits: int) -> Tensor:
-    """A measurement on [0, 1] rounded to the bin centres of a bit depth; 8 bits and more stay as they are.
+def targets(pixels: np.ndarray, names: Sequence[str], bits: int, key: tuple[object, ...]) -> Tensor:
+    """The images that measurements are made of and solutions are compared with.
 
-    Values outside [0, 1] are clipped first, as a camera would.
+    8 bits: v / 255. Fewer bits: `dequantise`, as in Chávez 2021, with noise keyed by the image alone, so that every
+    task and method has the same target.
+
+    Args:
+        pixels: uint8 (N, H, W, C).
+        names: identity of each image.
+        bits: grey levels per channel, 2^bits.
+        key: identity of the set: seed and data set.
+
+    Returns:
+        float32 (N, C, H, W) in [0, 1].
     """
-    if bits >= 8:
-        return values
-    level = torch.floor(values.clamp(0, 1) * 2**bits).clamp(max=2**bits - 1)
-    return (level + 0.5) / 2**bits
+    if bits == 8:
+        return to_float(pixels)
+    values = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
+    noise = uniform_rows(tuple(values.shape[1:]), [(*key, name, "place in the bin") for name in names])
+    return dequantise(values, bits, noise)
 
 
 def to_pixels(images: Tensor) -> np.ndarray:

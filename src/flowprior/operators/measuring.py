@@ -4,28 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from torch import Tensor
 
+from flowprior.images.quantise import dequantise, targets, to_float
 from flowprior.operators.base import Operator
-from flowprior.randomness import normal_rows
+from flowprior.params import TaskSettings
+from flowprior.randomness import normal_rows, uniform_rows
 
 
 def measure_images(
-    operator: Operator, x: Tensor, names: Sequence[str], noise_std: float, clip: bool, key: tuple[object, ...]
+    operator: Operator,
+    pixels: np.ndarray,
+    names: Sequence[str],
+    task: TaskSettings,
+    bits: int,
+    key: tuple[object, ...],
+    task_name: str,
 ) -> Tensor:
     """Y = A x + noise, the noise of each image keyed by its name.
 
+    x is the target (`images.quantise.targets`), except where the measurement is an image itself (`task.as_image`):
+    then the noise falls on the full-depth picture, and the sum is clipped and quantised as the targets were.
+
     Args:
         operator: the measurement operator.
-        x: images (N, C, H, W) in [0, 1].
+        pixels: uint8 images (N, H, W, C).
         names: identity of each image.
-        noise_std: standard deviation of the noise, on values in [0, 1].
-        clip: clip noisy measurements to [0, 1], as Chávez 2021 does in denoising.
-        key: identity of the problem: seed, data set, task.
+        task: the noise and the kind of measurement.
+        bits: grey levels per channel, 2^bits.
+        key: identity of the set: seed and data set.
+        task_name: with `key`, the identity of the problem.
 
     Returns:
         Measurements (N, *operator.measurement_shape).
     """
-    noise = normal_rows(operator.measurement_shape, [(*key, name, "noise") for name in names])
-    y = operator.measure(x, noise_std, noise=noise)
-    return y.clamp(0, 1) if clip else y
+    x = to_float(pixels) if task.as_image else targets(pixels, names, bits, key)
+    shape = operator.measurement_shape
+    noise = normal_rows(shape, [(*key, task_name, name, "noise") for name in names])
+    y = operator.measure(x, task.noise_std, noise=noise)
+    if not task.as_image:
+        return y
+    y = y.clamp(0, 1)
+    if bits == 8:
+        return y
+    return dequantise(
+        255 * y, bits, uniform_rows(shape, [(*key, task_name, name, "place in the bin") for name in names])
+    )
