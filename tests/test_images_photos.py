@@ -82,8 +82,8 @@ def test_a_checksum_setting_would_be_ignored_and_is_an_error(raw, tmp_path):
 def test_there_are_enough_patches(raw):
     names = split_names(raw, 32)
     assert len(names["train"]) == photos.TRAIN
-    assert len(names["validation"]) >= 32
-    assert len(names["test"]) >= 64
+    assert len(names["validation"]) >= 16
+    assert len(names["test"]) >= 48
 
 
 @pytest.mark.parametrize("side", [16, 32, 64])
@@ -107,10 +107,10 @@ def test_training_and_validation_keep_a_margin(raw, side):
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_held_out_patches_do_not_overlap(raw, split):
+def test_held_out_patches_overlap_by_half_at_most(raw, split):
     boxes = footprints(split_names(raw, 32)[split], 32)
     for (one, a), (other, b) in itertools.combinations(boxes, 2):
-        assert one != other or distance(a, b) >= 0
+        assert one != other or np.abs(a - b).max() >= 64
 
 
 def test_the_stereo_pair_is_never_divided():

@@ -6,9 +6,11 @@ from pieces import small_flow, small_operator
 
 from flowprior import operators, solvers
 from flowprior.errors import FlowpriorError, UnknownNameError
+from flowprior.randomness import generator
 from flowprior.solvers.adam import AdamSettings, Terms, minimise
 from flowprior.solvers.base import Context
 from flowprior.solvers.gaussian import Gaussian
+from flowprior.solvers.moments import sample_moments
 
 SHAPE = (3, 8, 8)
 NAMES = ("a", "b", "c")
@@ -187,6 +189,38 @@ def test_restarts_are_averaged_and_counted():
     assert result.images.shape == single.images.shape
     assert torch.equal(result.evaluations, 2 * single.evaluations)
     assert not torch.equal(result.images, single.images)
+
+
+def test_under_mirror_images_of_the_prior_a_mirrored_problem_has_the_mirrored_solution():
+    operator, y = problem("identity")
+    settings = {"keys": NAMES, "steps": 5, "mirrors": 4}
+    found = solvers.solve("map", operator, y, prior_of("map"), **settings)
+    for axes in ((-1,), (-2,), (-2, -1)):
+        mirrored = solvers.solve("map", operator, y.flip(axes), prior_of("map"), **settings)
+        torch.testing.assert_close(mirrored.images, found.images.flip(axes), rtol=0, atol=2e-4)
+    one = solvers.solve("map", operator, y, prior_of("map"), keys=NAMES, steps=5)
+    assert not torch.allclose(one.images, found.images)
+    assert torch.equal(found.evaluations, 4 * one.evaluations)
+
+
+def test_the_start_from_sample_moments_is_the_flows_best_linear_estimate():
+    operator, y = problem("center_mask")
+    flow = prior_of("map")
+    samples = torch.cat([flow.sample(256, generator=generator(7, "moments", start)) for start in (0, 256)])
+    expected = Gaussian.fit(samples.clamp(0, 1)).posterior_mean(operator, y, 0.05).clamp(0, 1)
+    settings = {"start": "sample_moments", "samples": 512, "samples_noise_std": 0.05, "learning_rate": 1e-9}
+    found = solvers.solve("map", operator, y, flow, keys=NAMES, seed=7, steps=1, **settings)
+    torch.testing.assert_close(found.images, expected, rtol=0, atol=1e-5)
+
+
+def test_sample_moments_follow_the_weights():
+    flow = prior_of("map")
+    first = sample_moments(flow, 64, 0)
+    assert sample_moments(flow, 64, 0) is first
+    assert sample_moments(flow, 64, 1) is not first
+    with torch.no_grad():
+        next(flow.parameters()).add_(0.1)
+    assert not torch.equal(sample_moments(flow, 64, 0).mean, first.mean)
 
 
 def test_trace_belongs_to_the_returned_images():

@@ -35,9 +35,10 @@ PHOTOGRAPHS = {
 SUMS = "SHA256SUMS"
 #: Training patches unless `data.train` says otherwise.
 TRAIN = 20_000
-#: Reductions from which training patches come, in equal numbers; validation and test use SCALE alone.
+#: Reductions from which training patches come, in equal numbers.
 TRAIN_SCALES = (1.5, 2.0, 3.0)
-SCALE = 2.0
+#: Side of what a validation or test patch shows of its photograph, in pixels: 32-pixel patches are reduced 4 times.
+SHOWN = 128
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Region:
     Attributes:
         file: of the photograph.
         split: it belongs to.
-        box: left, top, right, bottom; multiples of 6, so that every scale divides them.
+        box: left, top, right, bottom; multiples of 24, so that every scale divides them.
     """
 
     file: str
@@ -63,14 +64,14 @@ class Region:
 #: Two whole photographs are the test set; of the others the right quarter is for validation, with 24 pixels
 #: between it and the training part.
 REGIONS = (
-    Region("astronaut.png", "train", (0, 0, 360, 510)),
-    Region("motorcycle_left.png", "train", (0, 0, 534, 498)),
-    Region("rocket.jpg", "train", (0, 0, 456, 426)),
-    Region("astronaut.png", "validation", (384, 0, 510, 510)),
-    Region("motorcycle_left.png", "validation", (558, 0, 738, 498)),
-    Region("rocket.jpg", "validation", (480, 0, 636, 426)),
-    Region("chelsea.png", "test", (0, 0, 450, 300)),
-    Region("coffee.png", "test", (0, 0, 600, 396)),
+    Region("astronaut.png", "train", (0, 0, 336, 504)),
+    Region("motorcycle_left.png", "train", (0, 0, 528, 480)),
+    Region("rocket.jpg", "train", (0, 0, 456, 408)),
+    Region("astronaut.png", "validation", (360, 0, 504, 504)),
+    Region("motorcycle_left.png", "validation", (552, 0, 720, 480)),
+    Region("rocket.jpg", "validation", (480, 0, 624, 408)),
+    Region("chelsea.png", "test", (0, 0, 432, 288)),
+    Region("coffee.png", "test", (0, 0, 600, 384)),
 )
 
 
@@ -179,18 +180,19 @@ class Photos(Source):
 
 
 def grid_patches(split: str, side: int) -> list[Patch]:
-    """The patches of validation or test: every cell of a grid, none overlapping, none left out as flat.
+    """The patches of validation or test: every cell of a grid of half a patch's side, none left out as flat.
 
     Their order is the multiplicative (golden ratio) one: any first few are spread evenly over all.
     """
+    scale, step = max(1.0, SHOWN / side), side // 2
     cells = []
     for region in REGIONS:
         if region.split == split:
-            left, top, right, bottom = region.scaled(SCALE)
+            left, top, right, bottom = region.scaled(scale)
             cells += [
-                Patch(region, SCALE, x, y)
-                for y in range(top, bottom - side + 1, side)
-                for x in range(left, right - side + 1, side)
+                Patch(region, scale, x, y)
+                for y in range(top, bottom - side + 1, step)
+                for x in range(left, right - side + 1, step)
             ]
     order = sorted(range(len(cells)), key=lambda i: (i * 2654435769) % 2**32)
     return [cells[i] for i in order]

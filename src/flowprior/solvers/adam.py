@@ -51,6 +51,7 @@ def minimise(
     settings: AdamSettings,
     context: Context,
     finish: Callable[[Tensor], Tensor] = lambda images: images,
+    started: float | None = None,
 ) -> Result:
     """Minimise an objective from a start, every row by itself.
 
@@ -63,6 +64,7 @@ def minimise(
         settings: steps, rate and schedule.
         context: observer and progress.
         finish: applied to images before they are recorded and returned.
+        started: `time.perf_counter()` when work on the start began; default: now.
 
     Returns:
         The last iterates as images in [0, 1], with their trace.
@@ -73,7 +75,7 @@ def minimise(
     first, second = torch.zeros_like(start), torch.zeros_like(start)
     alive = torch.ones(count, dtype=torch.bool, device=start.device)
     spent = torch.zeros(count)
-    recorder = _Recorder(context, finish)
+    recorder = _Recorder(context, finish, started)
     record_at = _recorded_steps(settings.steps)
     for step in range(settings.steps + 1):
         last = step == settings.steps
@@ -125,9 +127,9 @@ def _recorded_steps(steps: int) -> set[int]:
 class _Recorder:
     """Collects the trace and keeps the observer's time off the clock."""
 
-    def __init__(self, context: Context, finish: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, context: Context, finish: Callable[[Tensor], Tensor], started: float | None) -> None:
         self._context, self._finish = context, finish
-        self._started, self._paused = time.perf_counter(), 0.0
+        self._started, self._paused = time.perf_counter() if started is None else started, 0.0
         self._at: list[tuple[int, float]] = []
         self._values: dict[str, list[Tensor]] = {}
 

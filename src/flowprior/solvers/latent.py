@@ -14,6 +14,7 @@ from flowprior.operators.base import Operator
 from flowprior.randomness import normal_rows
 from flowprior.registry import SettingsModel
 from flowprior.solvers.adam import AdamSettings, Terms, minimise
+from flowprior.solvers.averaging import averaged
 from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.frozen import frozen
 
@@ -67,36 +68,7 @@ class LatentSolver(Solver):
             return images
 
         with frozen(prior):
-            if copies == 1:
-                return minimise(objective, start, settings, context, finish)
-            observer = context.observer
-            averaged = Context(
-                context.keys,
-                context.seed,
-                (lambda images: {k: v.repeat_interleave(copies) for k, v in observer(_mean(images, copies)).items()})
-                if observer
-                else None,
-                context.progress,
-            )
-            return _averaged(minimise(objective, start, settings, averaged, finish), copies)
-
-
-def _mean(rows: Tensor, copies: int) -> Tensor:
-    return rows.reshape(-1, copies, *rows.shape[1:]).mean(1)
-
-
-def _averaged(result: Result, copies: int) -> Result:
-    """Restarts of one image as one result: images averaged, evaluations added up, diverged if any was."""
-    statuses = [result.status[i : i + copies] for i in range(0, len(result.status), copies)]
-    trace = result.trace
-    values = {name: _mean(value.T, copies).T for name, value in trace.values.items()}
-    return Result(
-        _mean(result.images, copies),
-        tuple("ok" if all(entry == "ok" for entry in group) else "diverged" for group in statuses),
-        copies * _mean(result.evaluations, copies),
-        result.seconds,
-        type(trace)(trace.evaluations * copies, trace.seconds, values),
-    )
+            return averaged(copies, context, lambda rows: minimise(objective, start, settings, rows, finish))
 
 
 def squared_norm(z: Tensor) -> Tensor:

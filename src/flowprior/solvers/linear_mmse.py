@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -29,13 +28,7 @@ class LinearMMSE(Solver):
         noise_std: float = Field(0.005, gt=0, description="assumed noise of the measurement, on values in [0, 1]")
 
     def run(self, operator: Operator, y: Tensor, prior: Gaussian, context: Context) -> Result:
-        """One linear solve for the whole batch, in float64 on the CPU."""
+        """One linear solve for the whole batch."""
         started = time.perf_counter()
-        forward = operator.matrix()
-        cross = prior.covariance @ forward.T
-        gram = forward @ cross
-        gram.diagonal().add_(self.settings.noise_std**2)
-        residual = y.detach().cpu().double().flatten(1) - prior.mean @ forward.T
-        solution = torch.linalg.solve(gram, residual.T)
-        images = (prior.mean[:, None] + cross @ solution).T.reshape(-1, *operator.shape)
-        return closed_form_result(images.to(y), started, context)
+        images = prior.posterior_mean(operator, y, self.settings.noise_std)
+        return closed_form_result(images, started, context)

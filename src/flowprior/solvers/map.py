@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Literal
 
 import torch
@@ -12,8 +13,10 @@ from flowprior.errors import FlowpriorError
 from flowprior.flows.base import Flow
 from flowprior.operators.base import Operator
 from flowprior.solvers.adam import AdamSettings, Terms, minimise
+from flowprior.solvers.averaging import averaged
 from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.frozen import frozen
+from flowprior.solvers.moments import sample_moments
 
 
 class MAP(Solver):
@@ -30,8 +33,17 @@ class MAP(Solver):
 
         noise_std: float = Field(0.02, gt=0, description="assumed noise of the measurement, on values in [0, 1]")
         learning_rate: float = Field(0.01, gt=0, description="Adam's rate, at its peak, on values in [0, 1]")
-        start: Literal["measurement", "pseudo_inverse", "zero_latent"] = Field(
-            "pseudo_inverse", description="first image: y itself, A_dagger y, or G(0)"
+        start: Literal["measurement", "pseudo_inverse", "zero_latent", "sample_moments"] = Field(
+            "pseudo_inverse",
+            description="first image: y itself, A_dagger y, G(0), or the posterior mean under the Gaussian with the "
+            "mean and covariance of the flow's own samples",
+        )
+        samples: int = Field(8192, ge=2, description="how many samples the start 'sample_moments' takes")
+        samples_noise_std: float = Field(0.03, gt=0, description="noise that the start 'sample_moments' assumes")
+        mirrors: Literal[1, 2, 4] = Field(
+            1,
+            description="average the solutions under the prior and under its mirror images: 2 left to right, 4 upside "
+            "down too (where the training images allow it)",
         )
         project: bool = Field(
             False,
@@ -42,28 +54,45 @@ class MAP(Solver):
         """Search over x."""
         settings = self.settings
         weight = 0.5 / settings.noise_std**2
+        copies = settings.mirrors
+        many = y.repeat_interleave(copies, dim=0)
 
         def objective(x: Tensor) -> Terms:
-            data_fit = weight * (operator.A(x) - y).square().flatten(1).sum(1)
-            neg_log_prob = -prior.log_prob(x)
+            data_fit = weight * (operator.A(x) - many).square().flatten(1).sum(1)
+            neg_log_prob = -prior.log_prob(_mirrored(x, copies))
             return Terms(data_fit + neg_log_prob, data_fit, neg_log_prob, x)
 
         def finish(x: Tensor) -> Tensor:
-            return x + operator.A_dagger(y - operator.A(x)) if settings.project else x
+            return x + operator.A_dagger(many - operator.A(x)) if settings.project else x
 
+        started = time.perf_counter()
         with frozen(prior):
-            return minimise(objective, _start(settings.start, operator, y, prior), settings, context, finish)
+            start = self._start(operator, y, prior, context).repeat_interleave(copies, dim=0)
+            return averaged(copies, context, lambda rows: minimise(objective, start, settings, rows, finish, started))
+
+    @torch.no_grad()
+    def _start(self, operator: Operator, y: Tensor, prior: Flow, context: Context) -> Tensor:
+        match self.settings.start:
+            case "pseudo_inverse":
+                return operator.A_dagger(y).clone()
+            case "zero_latent":
+                return prior.inverse(y.new_zeros(len(y), prior.dimensions))[0].clamp(0, 1)
+            case "sample_moments":
+                gaussian = sample_moments(prior, self.settings.samples, context.seed)
+                return gaussian.posterior_mean(operator, y, self.settings.samples_noise_std).clamp(0, 1)
+        if tuple(y.shape[1:]) != tuple(operator.shape):
+            raise FlowpriorError(
+                f"start 'measurement' needs measurements shaped like images {tuple(operator.shape)}, "
+                f"got {tuple(y.shape[1:])}; use 'pseudo_inverse' or 'zero_latent'"
+            )
+        return y.clone()
 
 
-@torch.no_grad()
-def _start(kind: str, operator: Operator, y: Tensor, prior: Flow) -> Tensor:
-    if kind == "pseudo_inverse":
-        return operator.A_dagger(y).clone()
-    if kind == "zero_latent":
-        return prior.inverse(y.new_zeros(len(y), prior.dimensions))[0].clamp(0, 1)
-    if tuple(y.shape[1:]) != tuple(operator.shape):
-        raise FlowpriorError(
-            f"start 'measurement' needs measurements shaped like images {tuple(operator.shape)}, "
-            f"got {tuple(y.shape[1:])}; use 'pseudo_inverse' or 'zero_latent'"
-        )
-    return y.clone()
+def _mirrored(x: Tensor, copies: int) -> Tensor:
+    """Of each image's copies: the first as it is, the second mirrored, the others these two upside down."""
+    if copies == 1:
+        return x
+    seen = list(x.reshape(-1, copies, *x.shape[1:]).unbind(1))
+    for i in range(1, copies):
+        seen[i] = seen[i].flip(((-1,), (-2,), (-2, -1))[i - 1])
+    return torch.stack(seen, dim=1).flatten(0, 1)

@@ -1,0 +1,49 @@
+"""Several solutions of each image as one: searched as one batch, their images averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from torch import Tensor
+
+from flowprior.solvers.base import Context, Result, Trace
+
+
+def averaged(copies: int, context: Context, search: Callable[[Context], Result]) -> Result:
+    """Run a search over `copies` rows per image and average their images.
+
+    Args:
+        copies: rows per image, those of one image side by side.
+        context: of the images.
+        search: given a context for all rows, gives a result with `copies` rows per image.
+
+    Returns:
+        One row per image: images averaged, evaluations added up, diverged if any copy was.
+    """
+    if copies == 1:
+        return search(context)
+    observer = context.observer
+
+    def observe(images: Tensor) -> dict[str, Tensor]:
+        assert observer is not None
+        return {name: value.repeat_interleave(copies) for name, value in observer(_mean(images, copies)).items()}
+
+    result = search(replace(context, observer=observe if observer else None))
+    statuses = [result.status[i : i + copies] for i in range(0, len(result.status), copies)]
+    trace = result.trace
+    return Result(
+        _mean(result.images, copies),
+        tuple("ok" if all(entry == "ok" for entry in group) else "diverged" for group in statuses),
+        copies * _mean(result.evaluations, copies),
+        result.seconds,
+        Trace(
+            trace.evaluations * copies,
+            trace.seconds,
+            {name: _mean(value.T, copies).T for name, value in trace.values.items()},
+        ),
+    )
+
+
+def _mean(rows: Tensor, copies: int) -> Tensor:
+    return rows.reshape(-1, copies, *rows.shape[1:]).mean(1)
