@@ -25,11 +25,6 @@ def footprints(names, side):
     return found
 
 
-def distance(a, b):
-    """Pixels between two boxes along the axis on which they are further apart; negative: they overlap."""
-    return max(b[0] - a[2], a[0] - b[2], b[1] - a[3], a[1] - b[3])
-
-
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
     folder = tmp_path_factory.mktemp("raw")

@@ -6,6 +6,7 @@ Never by order, batch size, method or device: every method sees the same noise o
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import torch
 
@@ -31,27 +32,22 @@ def generator(*key: object) -> torch.Generator:
     return torch.Generator().manual_seed(seed_of(*key))
 
 
-def uniform_rows(shape: tuple[int, ...], keys: list[tuple[object, ...]]) -> torch.Tensor:
-    """Uniform numbers in [0, 1), one row per key.
+def keyed_rows(
+    draw: Callable[..., torch.Tensor], shape: tuple[int, ...], keys: list[tuple[object, ...]]
+) -> torch.Tensor:
+    """Random numbers, one row per key.
 
     Args:
+        draw: `torch.randn` (standard normal) or `torch.rand` (uniform in [0, 1)).
         shape: shape of one row.
         keys: one identity per row.
 
     Returns:
         float32 tensor of shape (len(keys), *shape).
+
+    Example:
+        >>> both = keyed_rows(torch.rand, (2,), [("a",), ("b",)])
+        >>> torch.equal(both[1:], keyed_rows(torch.rand, (2,), [("b",)]))
+        True
     """
-    return torch.stack([torch.rand(shape, generator=generator(*key)) for key in keys])
-
-
-def normal_rows(shape: tuple[int, ...], keys: list[tuple[object, ...]]) -> torch.Tensor:
-    """Standard normal numbers, one row per key.
-
-    Args:
-        shape: shape of one row.
-        keys: one identity per row.
-
-    Returns:
-        float32 tensor of shape (len(keys), *shape).
-    """
-    return torch.stack([torch.randn(shape, generator=generator(*key)) for key in keys])
+    return torch.stack([draw(shape, generator=generator(*key)) for key in keys])

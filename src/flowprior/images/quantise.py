@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowprior.randomness import uniform_rows
+from flowprior.randomness import keyed_rows
 
 
 def to_float(pixels: np.ndarray, bits: int = 8) -> Tensor:
@@ -48,11 +48,28 @@ def dequantise(values: Tensor, bits: int, noise: Tensor) -> Tensor:
     return (torch.floor(values.float() / 2 ** (8 - bits)) + noise) / 2**bits
 
 
-def targets(pixels: np.ndarray, names: Sequence[str], bits: int, key: tuple[object, ...]) -> Tensor:
-    """The images that measurements are made of and solutions are compared with.
+def at_depth(values: Tensor, names: Sequence[str], bits: int, key: tuple[object, ...]) -> Tensor:
+    """Images as an experiment of some bit depth holds them.
 
-    8 bits: v / 255. Fewer bits: `dequantise`, as in Chávez 2021, with noise keyed by the image alone, so that every
-    task and method has the same target.
+    8 bits: v / 255. Fewer bits: `dequantise`, as in Chávez 2021, with noise keyed by the image.
+
+    Args:
+        values: uint8 or float (N, C, H, W) in [0, 255].
+        names: identity of each image.
+        bits: grey levels per channel, 2^bits.
+        key: identity of the set that the images belong to.
+
+    Returns:
+        float32 (N, C, H, W) in [0, 1].
+    """
+    if bits == 8:
+        return values / 255.0
+    noise = keyed_rows(torch.rand, tuple(values.shape[1:]), [(*key, name, "place in the bin") for name in names])
+    return dequantise(values, bits, noise)
+
+
+def targets(pixels: np.ndarray, names: Sequence[str], bits: int, key: tuple[object, ...]) -> Tensor:
+    """The images that measurements are made of and solutions are compared with: the same for every task and method.
 
     Args:
         pixels: uint8 (N, H, W, C).
@@ -63,11 +80,7 @@ def targets(pixels: np.ndarray, names: Sequence[str], bits: int, key: tuple[obje
     Returns:
         float32 (N, C, H, W) in [0, 1].
     """
-    if bits == 8:
-        return to_float(pixels)
-    values = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
-    noise = uniform_rows(tuple(values.shape[1:]), [(*key, name, "place in the bin") for name in names])
-    return dequantise(values, bits, noise)
+    return at_depth(torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2), names, bits, key)
 
 
 def to_pixels(images: Tensor) -> np.ndarray:

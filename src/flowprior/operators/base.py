@@ -60,7 +60,7 @@ class Operator(ABC):
             noise_std: standard deviation of the noise, in units of [0, 1] images.
             generator: source of the noise, drawn in one piece for the batch.
             noise: standard normal numbers of the measurement's shape, instead of a generator: how a pipeline gives
-                each image its own noise (`flowprior.randomness.normal_rows`).
+                each image its own noise (`flowprior.randomness.keyed_rows`).
 
         Raises:
             FlowpriorError: noise is asked for, but neither generator nor noise is given: it would not be repeatable.

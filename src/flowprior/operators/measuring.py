@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from flowprior.images.quantise import dequantise, targets, to_float
+from flowprior.images.quantise import at_depth, targets, to_float
 from flowprior.operators.base import Operator
 from flowprior.params import TaskSettings
-from flowprior.randomness import normal_rows, uniform_rows
+from flowprior.randomness import keyed_rows
 
 
 def measure_images(
@@ -40,14 +41,6 @@ def measure_images(
         Measurements (N, *operator.measurement_shape).
     """
     x = to_float(pixels) if task.as_image else targets(pixels, names, bits, key)
-    shape = operator.measurement_shape
-    noise = normal_rows(shape, [(*key, task_name, name, "noise") for name in names])
+    noise = keyed_rows(torch.randn, operator.measurement_shape, [(*key, task_name, name, "noise") for name in names])
     y = operator.measure(x, task.noise_std, noise=noise)
-    if not task.as_image:
-        return y
-    y = y.clamp(0, 1)
-    if bits == 8:
-        return y
-    return dequantise(
-        255 * y, bits, uniform_rows(shape, [(*key, task_name, name, "place in the bin") for name in names])
-    )
+    return at_depth(255 * y.clamp(0, 1), names, bits, (*key, task_name)) if task.as_image else y

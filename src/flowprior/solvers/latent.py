@@ -11,7 +11,7 @@ from torch import Tensor
 
 from flowprior.flows.base import Flow
 from flowprior.operators.base import Operator
-from flowprior.randomness import normal_rows
+from flowprior.randomness import keyed_rows
 from flowprior.registry import SettingsModel
 from flowprior.solvers.adam import AdamSettings, Terms, minimise
 from flowprior.solvers.averaging import averaged
@@ -53,7 +53,8 @@ class LatentSolver(Solver):
         settings = self.settings
         copies = settings.restarts
         many = y.repeat_interleave(copies, dim=0)
-        start = settings.init_std * normal_rows(
+        start = settings.init_std * keyed_rows(
+            torch.randn,
             (prior.dimensions,),
             [(context.seed, key, "start", restart) for key in context.keys for restart in range(copies)],
         ).to(y)

@@ -90,9 +90,6 @@ class MAP(Solver):
 
 def _mirrored(x: Tensor, copies: int) -> Tensor:
     """Of each image's copies: the first as it is, the second mirrored, the others these two upside down."""
-    if copies == 1:
-        return x
-    seen = list(x.reshape(-1, copies, *x.shape[1:]).unbind(1))
-    for i in range(1, copies):
-        seen[i] = seen[i].flip(((-1,), (-2,), (-2, -1))[i - 1])
-    return torch.stack(seen, dim=1).flatten(0, 1)
+    flips: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
+    seen = x.reshape(-1, copies, *x.shape[1:]).unbind(1)
+    return torch.stack([part.flip(axes) for part, axes in zip(seen, flips, strict=False)], dim=1).flatten(0, 1)
