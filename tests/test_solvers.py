@@ -1,5 +1,7 @@
 """Solvers: each image its own problem, optimality on problems with known answers, divergence, settings."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from pieces import small_flow, small_operator
@@ -211,14 +213,19 @@ def test_the_start_from_sample_moments_is_the_flows_best_linear_estimate():
     torch.testing.assert_close(found.images, expected, rtol=0, atol=1e-5)
 
 
-def test_sample_moments_follow_the_weights():
-    flow = prior_of("map")
-    first = sample_moments(flow, 64, 0)
-    assert sample_moments(flow, 64, 0) is first
-    assert sample_moments(flow, 64, 1) is not first
-    with torch.no_grad():
-        next(flow.parameters()).add_(0.1)
-    assert not torch.equal(sample_moments(flow, 64, 0).mean, first.mean)
+def test_the_moments_of_samples_are_fitted_once_per_memory():
+    operator, y = problem("center_mask")
+    flow, memory = prior_of("map"), {}
+    settings = {"start": "sample_moments", "samples": 64, "steps": 1}
+    first = solvers.solve("map", operator, y, flow, keys=NAMES, memory=memory, **settings)
+    (gaussian,) = memory.values()
+    assert torch.equal(gaussian.mean, sample_moments(flow, 64, 0).mean)
+    memory[next(iter(memory))] = replace(gaussian, mean=1 - gaussian.mean)
+    again = solvers.solve("map", operator, y, flow, keys=NAMES, memory=memory, **settings)
+    assert not torch.allclose(first.images, again.images)
+    other = solvers.solve("map", operator, y, flow, keys=NAMES, seed=1, memory=memory, **settings)
+    assert len(memory) == 2
+    assert torch.isfinite(other.images).all()
 
 
 def test_trace_belongs_to_the_returned_images():

@@ -6,7 +6,7 @@ The place where images, operators, flows and solvers meet; each of them knows no
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,7 @@ def invert(problem: Problem, prior: Flow | Gaussian | None, device: torch.device
     if isinstance(prior, Flow):
         prior = prior.to(device)
     rows, traces, pictures = [], [], []
+    memory: dict[Hashable, Any] = {}
     label = f"{params.task_name} by {params.method}, {params.split}"
     progress = Progress(label, len(params.points) * len(problem.names))
     for number, point in enumerate(params.points):
@@ -110,6 +111,7 @@ def invert(problem: Problem, prior: Flow | Gaussian | None, device: torch.device
                 seed=params.seed,
                 observer=lambda images, truth=truth: {"psnr": psnr(images, truth, 1.0)},
                 progress=ahead,
+                memory=memory,
                 **point["settings"],
             )
             rows.append(_rows(problem, point, part, result, truth))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -179,11 +180,13 @@ class Experiment(SettingsModel):
         sweep = plan.sweep if special.sweep is None else special.sweep
         grid = [dict(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())]
         paper = special.paper
-        swept = {**base, **paper} if paper is not None else None
-        points = [Point(label_of(values), {**base, **values}, swept == {**base, **values}) for values in grid]
-        if paper is not None and not any(point.paper for point in points):
-            points.append(Point(label_of(paper), {**base, **paper}, True))
-        return tuple(points)
+        if paper is not None and not any({**base, **values} == {**base, **paper} for values in grid):
+            grid.append(paper)
+        published = {**base, **paper} if paper is not None else None
+        return tuple(
+            Point(label, {**base, **values}, {**base, **values} == published)
+            for label, values in zip(labels_of(grid), grid, strict=True)
+        )
 
     def chunks(self, method: str, task: str) -> tuple[tuple[Point, ...], ...]:
         """The points of a method on a task, divided into jobs."""
@@ -198,16 +201,27 @@ class Experiment(SettingsModel):
         return self.test_images if limit is None else min(limit, self.test_images)
 
 
-def label_of(values: dict[str, Any]) -> str:
-    """A setting's readable name.
+def labels_of(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """Readable names of settings that stand side by side: four digits, or all where four do not tell them apart.
 
     Example:
-        >>> label_of({"alpha": 0.05, "steps": 200})
-        'alpha=0.05,steps=200'
-        >>> label_of({})
-        'default'
+        >>> labels_of([{"alpha": 0.05, "steps": 200}, {"alpha": 25 / 255}])
+        ['alpha=0.05,steps=200', 'alpha=0.09804']
+        >>> labels_of([{"alpha": 0.10001}, {"alpha": 0.10002}])
+        ['alpha=0.10001', 'alpha=0.10002']
+        >>> labels_of([{}])
+        ['default']
     """
-    return ",".join(f"{key}={value}" for key, value in sorted(values.items())) or "default"
+    short = [_label(values, _four_digits) for values in settings]
+    return short if len(set(short)) == len(short) else [_label(values, str) for values in settings]
+
+
+def _label(values: dict[str, Any], written: Callable[[Any], str]) -> str:
+    return ",".join(f"{key}={written(value)}" for key, value in sorted(values.items())) or "default"
+
+
+def _four_digits(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def fingerprint(facts: Any) -> str:

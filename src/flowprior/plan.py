@@ -53,9 +53,8 @@ def jobs(experiment: Experiment) -> tuple[Job, ...]:
 
 
 def splits_of(experiment: Experiment, method: str, task: str) -> tuple[str, ...]:
-    """Splits that a method solves: a slow one (with `images` set) of one setting has nothing to choose."""
-    slow = experiment.methods[method].images is not None
-    return ("test",) if slow and len(experiment.points(method, task)) == 1 else SOLVED_SPLITS
+    """Splits that a method solves on a task: with one setting there is nothing to choose on validation images."""
+    return ("test",) if len(experiment.points(method, task)) == 1 else SOLVED_SPLITS
 
 
 def without_missing_solvers(experiment: Experiment) -> tuple[Experiment, dict[str, str]]:

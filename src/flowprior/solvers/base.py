@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -62,12 +62,20 @@ class Context:
         seed: seed of the experiment.
         observer: called with images at recorded steps.
         progress: called with (steps done, steps in all).
+        memory: what was derived from the prior alone, by what derived it. Calls with the same prior share it.
     """
 
     keys: tuple[str, ...]
     seed: int = 0
     observer: Observer | None = None
     progress: Callable[[int, int], None] | None = None
+    memory: dict[Hashable, Any] = field(default_factory=dict)
+
+    def remembered(self, key: Hashable, derive: Callable[[], Any]) -> Any:
+        """What `derive` gives, asked only once per key."""
+        if key not in self.memory:
+            self.memory[key] = derive()
+        return self.memory[key]
 
 
 class Solver(ABC):
@@ -101,6 +109,7 @@ def solve(
     seed: int = 0,
     observer: Observer | None = None,
     progress: Callable[[int, int], None] | None = None,
+    memory: dict[Hashable, Any] | None = None,
     **settings: Any,
 ) -> Result:
     """Reconstruct images from measurements by a registered method.
@@ -116,6 +125,8 @@ def solve(
         seed: seed of random starts.
         observer: called with the current images at about 30 recorded steps; its values enter the trace.
         progress: called with (steps done, steps in all).
+        memory: an empty dict to pass to every call with the same prior, so that what is derived from the prior
+            alone (the Gaussian of its samples) is derived once.
         **settings: the solver's own settings; see its `Settings`.
 
     Returns:
@@ -137,7 +148,8 @@ def solve(
     identities = tuple(keys) if keys is not None else tuple(str(i) for i in range(len(y)))
     if len(identities) != len(y):
         raise FlowpriorError(f"keys must name each of the {len(y)} images, got {len(identities)}")
-    return solver.run(operator, y, prior, Context(identities, seed, observer, progress))
+    context = Context(identities, seed, observer, progress, {} if memory is None else memory)
+    return solver.run(operator, y, prior, context)
 
 
 def _check_prior(solver: Solver, prior: Any, operator: Operator) -> None:

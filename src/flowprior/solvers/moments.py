@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
-
 import torch
 
 from flowprior.errors import FlowpriorError
@@ -12,12 +10,10 @@ from flowprior.randomness import generator
 from flowprior.solvers.gaussian import Gaussian
 
 _BATCH = 256
-#: What was fitted, by flow and by what it was fitted with; goes when the flow goes.
-_fitted: WeakKeyDictionary[Flow, tuple[tuple[object, ...], Gaussian]] = WeakKeyDictionary()
 
 
 def sample_moments(prior: Flow, samples: int, seed: int) -> Gaussian:
-    """The Gaussian with the mean and covariance of a flow's samples, remembered while the flow lives unchanged.
+    """The Gaussian with the mean and covariance of a flow's samples.
 
     Its posterior mean is the best linear estimate under the flow's own density: unlike the mode, which of a
     flow in many dimensions is no typical image, it is near the flow's posterior mean.
@@ -31,12 +27,7 @@ def sample_moments(prior: Flow, samples: int, seed: int) -> Gaussian:
     Raises:
         FlowpriorError: samples are not finite, or images too large for a dense covariance.
     """
-    weights = tuple((parameter.data_ptr(), parameter._version) for parameter in prior.parameters())
-    key = (samples, seed, weights)
-    known = _fitted.get(prior)
-    if known is None or known[0] != key:
-        _fitted[prior] = known = (key, Gaussian.fit(_samples(prior, samples, seed)))
-    return known[1]
+    return Gaussian.fit(_samples(prior, samples, seed))
 
 
 def _samples(prior: Flow, samples: int, seed: int) -> torch.Tensor:
