@@ -6,8 +6,8 @@ from pydantic import Field
 from torch import Tensor
 
 from flowprior.flows.base import standard_normal_log_prob
-from flowprior.solvers.adam import Terms
 from flowprior.solvers.latent import LatentSettings, LatentSolver
+from flowprior.solvers.search import Terms
 
 
 class Chavez(LatentSolver):
@@ -23,10 +23,14 @@ class Chavez(LatentSolver):
         """Settings of `chavez`."""
 
         alpha: float = Field(0.02, ge=0, description="weight of -log p(x); the paper: .05, .02, .002, .02 by task")
+        smoothing: float = Field(
+            0.0, ge=0, description="s of sqrt(r^2 + s^2) - s in place of |r|, values in [-1, 1]; lbfgs needs it"
+        )
         init_std: float = Field(0.1, ge=0, description="standard deviation of the random first latent")
 
     def terms(self, residual: Tensor, z: Tensor, images: Tensor, log_det: Tensor) -> Terms:
         """Eq. 4."""
-        data_fit = residual.abs().sum(1)
+        s = self.settings.smoothing
+        data_fit = ((residual.square() + s**2).sqrt() - s).sum(1) if s else residual.abs().sum(1)
         neg_log_prob = log_det - standard_normal_log_prob(z)
         return Terms(data_fit + self.settings.alpha * neg_log_prob, data_fit, neg_log_prob, images)

@@ -13,16 +13,16 @@ from flowprior.flows.base import Flow
 from flowprior.operators.base import Operator
 from flowprior.randomness import keyed_rows
 from flowprior.registry import SettingsModel
-from flowprior.solvers.adam import AdamSettings, Terms, minimise
 from flowprior.solvers.averaging import averaged
 from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.frozen import frozen
+from flowprior.solvers.search import Rows, SearchSettings, Terms, minimise
 
 #: Chávez 2021 states its objectives on values in [-1, 1]; residuals of [0, 1] images are half as long.
 RANGE = 2.0
 
 
-class LatentSettings(AdamSettings):
+class LatentSettings(SearchSettings):
     """Settings of every search over latents."""
 
     init_std: float = Field(0.0, ge=0, description="standard deviation of the random first latent; 0: start at z = 0")
@@ -33,7 +33,7 @@ class LatentSettings(AdamSettings):
 
 
 class LatentSolver(Solver):
-    """Minimise an objective of G(z) and z by Adam, from a random or zero latent."""
+    """Minimise an objective of G(z) and z, from a random or zero latent."""
 
     Settings: ClassVar[type[SettingsModel]] = LatentSettings
 
@@ -59,9 +59,9 @@ class LatentSolver(Solver):
             [(context.seed, key, "start", restart) for key in context.keys for restart in range(copies)],
         ).to(y)
 
-        def objective(z: Tensor) -> Terms:
+        def objective(z: Tensor, rows: Rows) -> Terms:
             images, log_det = prior.inverse(z)
-            return self.terms(RANGE * (operator.A(images) - many).flatten(1), z, images, log_det)
+            return self.terms(RANGE * (operator.A(images) - many[rows]).flatten(1), z, images, log_det)
 
         def finish(images: Tensor) -> Tensor:
             if settings.project:

@@ -12,16 +12,16 @@ from torch import Tensor
 from flowprior.errors import FlowpriorError
 from flowprior.flows.base import Flow
 from flowprior.operators.base import Operator
-from flowprior.solvers.adam import AdamSettings, Terms, minimise
 from flowprior.solvers.averaging import averaged
 from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.frozen import frozen
 from flowprior.solvers.gaussian import Gaussian
 from flowprior.solvers.moments import sample_moments
+from flowprior.solvers.search import Rows, SearchSettings, Terms, minimise
 
 
 class MAP(Solver):
-    """min_x ||A x - y||^2 / (2 sigma^2) - log p(x), log-determinant included, by Adam over x.
+    """min_x ||A x - y||^2 / (2 sigma^2) - log p(x), log-determinant included.
 
     Where the measurement is noise-free, sigma is a small assumed noise; it may differ from the true one, because a
     flow's density is not the truth either.
@@ -29,7 +29,7 @@ class MAP(Solver):
 
     name = "map"
 
-    class Settings(AdamSettings):
+    class Settings(SearchSettings):
         """Settings of `map`."""
 
         noise_std: float = Field(0.02, gt=0, description="assumed noise of the measurement, on values in [0, 1]")
@@ -59,9 +59,11 @@ class MAP(Solver):
         copies = settings.mirrors
         many = y.repeat_interleave(copies, dim=0)
 
-        def objective(x: Tensor) -> Terms:
-            data_fit = weight * (operator.A(x) - many).square().flatten(1).sum(1)
-            neg_log_prob = -prior.log_prob(_mirrored(x, copies))
+        mirror = torch.arange(len(many), device=y.device) % copies
+
+        def objective(x: Tensor, rows: Rows) -> Terms:
+            data_fit = weight * (operator.A(x) - many[rows]).square().flatten(1).sum(1)
+            neg_log_prob = -prior.log_prob(_mirrored(x, mirror[rows]) if copies > 1 else x)
             return Terms(data_fit + neg_log_prob, data_fit, neg_log_prob, x)
 
         def finish(x: Tensor) -> Tensor:
@@ -96,8 +98,8 @@ class MAP(Solver):
         return y.clone()
 
 
-def _mirrored(x: Tensor, copies: int) -> Tensor:
-    """Of each image's copies: the first as it is, the second mirrored, the others these two upside down."""
-    flips: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
-    seen = x.reshape(-1, copies, *x.shape[1:]).unbind(1)
-    return torch.stack([part.flip(axes) for part, axes in zip(seen, flips, strict=False)], dim=1).flatten(0, 1)
+def _mirrored(x: Tensor, mirror: Tensor) -> Tensor:
+    """Each image by its number: 0 as it is, 1 left to right, 2 upside down, 3 both."""
+    across, upside_down = (mirror % 2 == 1).reshape(-1, 1, 1, 1), (mirror >= 2).reshape(-1, 1, 1, 1)
+    x = torch.where(across, x.flip(-1), x)
+    return torch.where(upside_down, x.flip(-2), x)
