@@ -44,10 +44,10 @@ def shaken(module, scale=0.1):
     return module
 
 
-def small_flow(name, shape=(3, 8, 8), dtype=torch.float64, **settings):
+def small_flow(name, shape=(3, 8, 8), dtype=torch.float64, scale=0.1, **settings):
     """A registered flow, small, with the same random weights each time."""
     torch.manual_seed(0)
-    return shaken(flows.build(name, shape, **{**SMALL_FLOWS.get(name, {}), **settings}).to(dtype)).eval()
+    return shaken(flows.build(name, shape, **{**SMALL_FLOWS.get(name, {}), **settings}).to(dtype), scale).eval()
 
 
 def small_operator(name, shape=(3, 8, 8)):

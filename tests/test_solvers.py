@@ -218,13 +218,14 @@ def test_the_moments_of_samples_are_fitted_once_per_memory():
     flow, memory = prior_of("map"), {}
     settings = {"start": "sample_moments", "samples": 64, "steps": 1}
     first = solvers.solve("map", operator, y, flow, keys=NAMES, memory=memory, **settings)
-    (gaussian,) = memory.values()
-    assert torch.equal(gaussian.mean, sample_moments(flow, 64, 0).mean)
-    memory[next(iter(memory))] = replace(gaussian, mean=1 - gaussian.mean)
+    (key,) = [key for key, value in memory.items() if isinstance(value, Gaussian)]
+    gaussian = memory[key]
+    torch.testing.assert_close(gaussian.mean, sample_moments(flow, 64, 0).mean)
+    memory[key] = replace(gaussian, mean=1 - gaussian.mean)
     again = solvers.solve("map", operator, y, flow, keys=NAMES, memory=memory, **settings)
     assert not torch.allclose(first.images, again.images)
     other = solvers.solve("map", operator, y, flow, keys=NAMES, seed=1, memory=memory, **settings)
-    assert len(memory) == 2
+    assert sum(isinstance(value, Gaussian) for value in memory.values()) == 2
     assert torch.isfinite(other.images).all()
 
 

@@ -1,23 +1,37 @@
-"""A network that is only asked, not trained, while images are solved."""
+"""A flow that is only asked, not trained, while images are solved."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+from flowprior.flows.base import Flow
+from flowprior.flows.fixed import FixedFlow, NotFoldableError
+from flowprior.solvers.base import Context
 
 
 @contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Switch weight gradients off, and back on as they were.
+def frozen(prior: Flow, context: Context) -> Iterator[Flow | FixedFlow]:
+    """The flow as the compiled kernel runs it, or, where that can not be, itself without weight gradients.
 
-    Autograd then neither stores what weight gradients would need nor computes them.
+    Autograd then neither stores what weight gradients would need nor computes them; afterwards they are switched on
+    as they were.
     """
-    before = [parameter.requires_grad for parameter in network.parameters()]
-    network.requires_grad_(False)
+    fixed = context.remembered("fixed", lambda: _fixed(prior))
+    if fixed is not None:
+        yield fixed
+        return
+    before = [parameter.requires_grad for parameter in prior.parameters()]
+    prior.requires_grad_(False)
     try:
-        yield
+        yield prior
     finally:
-        for parameter, wanted in zip(network.parameters(), before, strict=True):
+        for parameter, wanted in zip(prior.parameters(), before, strict=True):
             parameter.requires_grad_(wanted)
+
+
+def _fixed(prior: Flow) -> FixedFlow | None:
+    try:
+        return FixedFlow(prior)
+    except NotFoldableError:
+        return None

@@ -60,7 +60,7 @@ class LatentSolver(Solver):
         ).to(y)
 
         def objective(z: Tensor, rows: Rows) -> Terms:
-            images, log_det = prior.inverse(z)
+            images, log_det = fixed.inverse(z)
             return self.terms(RANGE * (operator.A(images) - many[rows]).flatten(1), z, images, log_det)
 
         def finish(images: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class LatentSolver(Solver):
                 images = images + operator.A_dagger(many - operator.A(images))
             return images
 
-        with frozen(prior):
+        with frozen(prior, context) as fixed:
             return averaged(copies, context, lambda rows: minimise(objective, start, settings, rows, finish))
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flowprior.errors import FlowpriorError
 from flowprior.flows.base import Flow
+from flowprior.flows.fixed import FixedFlow
 from flowprior.operators.base import Operator
 from flowprior.solvers.averaging import averaged
 from flowprior.solvers.base import Context, Result, Solver
@@ -63,26 +64,26 @@ class MAP(Solver):
 
         def objective(x: Tensor, rows: Rows) -> Terms:
             data_fit = weight * (operator.A(x) - many[rows]).square().flatten(1).sum(1)
-            neg_log_prob = -prior.log_prob(_mirrored(x, mirror[rows]) if copies > 1 else x)
+            neg_log_prob = -fixed.log_prob(_mirrored(x, mirror[rows]) if copies > 1 else x)
             return Terms(data_fit + neg_log_prob, data_fit, neg_log_prob, x)
 
         def finish(x: Tensor) -> Tensor:
             return x + operator.A_dagger(many - operator.A(x)) if settings.project else x
 
-        with frozen(prior):
-            gaussian = self._gaussian(prior, context) if settings.start == "sample_moments" else None
+        with frozen(prior, context) as fixed:
+            gaussian = self._gaussian(fixed, context) if settings.start == "sample_moments" else None
             started = time.perf_counter()
-            start = self._start(operator, y, prior, gaussian).repeat_interleave(copies, dim=0)
+            start = self._start(operator, y, fixed, gaussian).repeat_interleave(copies, dim=0)
             return averaged(copies, context, lambda rows: minimise(objective, start, settings, rows, finish, started))
 
-    def _gaussian(self, prior: Flow, context: Context) -> Gaussian:
+    def _gaussian(self, prior: Flow | FixedFlow, context: Context) -> Gaussian:
         samples = self.settings.samples
         return context.remembered(
             ("sample_moments", samples, context.seed), lambda: sample_moments(prior, samples, context.seed)
         )
 
     @torch.no_grad()
-    def _start(self, operator: Operator, y: Tensor, prior: Flow, gaussian: Gaussian | None) -> Tensor:
+    def _start(self, operator: Operator, y: Tensor, prior: Flow | FixedFlow, gaussian: Gaussian | None) -> Tensor:
         if gaussian is not None:
             return gaussian.posterior_mean(operator, y, self.settings.samples_noise_std).clamp(0, 1)
         match self.settings.start:

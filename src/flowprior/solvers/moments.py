@@ -6,13 +6,14 @@ import torch
 
 from flowprior.errors import FlowpriorError
 from flowprior.flows.base import Flow
+from flowprior.flows.fixed import FixedFlow
 from flowprior.randomness import generator
 from flowprior.solvers.gaussian import Gaussian
 
 _BATCH = 256
 
 
-def sample_moments(prior: Flow, samples: int, seed: int) -> Gaussian:
+def sample_moments(prior: Flow | FixedFlow, samples: int, seed: int) -> Gaussian:
     """The Gaussian with the mean and covariance of a flow's samples.
 
     Its posterior mean is the best linear estimate under the flow's own density: unlike the mode, which of a
@@ -30,7 +31,7 @@ def sample_moments(prior: Flow, samples: int, seed: int) -> Gaussian:
     return Gaussian.fit(_samples(prior, samples, seed))
 
 
-def _samples(prior: Flow, samples: int, seed: int) -> torch.Tensor:
+def _samples(prior: Flow | FixedFlow, samples: int, seed: int) -> torch.Tensor:
     parts = []
     for start in range(0, samples, _BATCH):
         source = generator(seed, "moments", start)

@@ -1,0 +1,211 @@
+"""A flow written down as a list of plain steps with folded constants, for code that runs it with fixed weights.
+
+Actnorms and 1x1 matrices that follow each other become one affine map per pixel with its inverse; gains, biases and
+norms inside coupling networks become part of the convolutions; log-determinants that no image changes are one number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from flowprior.flows.base import Flow
+from flowprior.flows.chavez import ChavezNetwork, SizedConv
+from flowprior.flows.glow import GainedConv
+from flowprior.flows.layers import (
+    ActNorm,
+    Bijection,
+    Chain,
+    Coupling,
+    HaarSqueeze,
+    Mixing,
+    Squeeze,
+    additive,
+    sigmoid_affine,
+    tanh_affine,
+)
+
+
+class NotFoldableError(Exception):
+    """A layer that no step stands for; such a flow runs as it is."""
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution with stride 1, and what follows it.
+
+    Attributes:
+        weight: (out, in, k, k).
+        bias: (out,).
+        pad: zeros around the map.
+        side: (height, width) of its input.
+        shuffle: whether depth goes to space, by 2, after it.
+        relu: whether max(0, .) follows.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    pad: int
+    side: tuple[int, int]
+    shuffle: bool = False
+    relu: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a flow, in its forward direction.
+
+    Attributes:
+        kind: squeeze, haar (a squeeze by the wavelet), affine, coupling or split.
+        shape: (C, H, W) of its input.
+        matrix: affine: (C, C) in float64, with `shift` (C,).
+        network: coupling: convolutions of its network; log-scales come first, then shifts.
+        rule: coupling: how log-scales are bounded.
+        swap: coupling: whether the second half is kept.
+        keep: split: channels that go on; the rest is latent, from `offset` of the latent vector on.
+    """
+
+    kind: Literal["squeeze", "haar", "affine", "coupling", "split"]
+    shape: tuple[int, int, int]
+    matrix: Tensor | None = None
+    shift: Tensor | None = None
+    network: tuple[Convolution, ...] = ()
+    rule: Literal["tanh", "sigmoid", "additive"] = "additive"
+    swap: bool = False
+    keep: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Program:
+    """All steps of a flow, and the log-determinant that does not depend on the image."""
+
+    steps: tuple[Step, ...]
+    log_det: float
+
+
+@torch.no_grad()
+def folded(flow: Flow) -> Program:
+    """Write a flow down as steps.
+
+    Raises:
+        NotFoldableError: it has a layer that no step stands for.
+    """
+    steps: list[Step] = []
+    log_det, offset = flow._range_log_det, 0
+    shape = flow.shape
+    for level, keep in zip(flow.levels, (*flow.carried, 0), strict=True):
+        for layer in _layers(level):
+            if isinstance(layer, ActNorm | Mixing):
+                log_det += _log_det(layer, shape)
+                steps = _with_affine(steps, *_affine(layer), shape)
+            elif isinstance(layer, Coupling):
+                steps.append(_coupling(layer, shape))
+            else:
+                steps.append(Step("haar" if isinstance(layer, HaarSqueeze) else "squeeze", shape))
+                shape = (4 * shape[0], shape[1] // 2, shape[2] // 2)
+        steps.append(Step("split", shape, keep=keep, offset=offset))
+        offset += (shape[0] - keep) * shape[1] * shape[2]
+        shape = (keep, *shape[1:])
+    return Program(tuple(steps), log_det)
+
+
+def _layers(level: nn.Module) -> Iterable[Bijection]:
+    if isinstance(level, Chain):
+        for part in level.parts:
+            yield from _layers(part)
+    elif isinstance(level, ActNorm | Mixing | Coupling | Squeeze | HaarSqueeze):
+        yield level
+    else:
+        raise NotFoldableError(type(level).__name__)
+
+
+def _log_det(layer: ActNorm | Mixing, shape: tuple[int, int, int]) -> float:
+    of_pixel = layer.log_scale.double().sum() if isinstance(layer, ActNorm) else layer.weight.double().slogdet()[1]
+    return float(of_pixel) * shape[1] * shape[2]
+
+
+def _affine(layer: ActNorm | Mixing) -> tuple[Tensor, Tensor]:
+    if isinstance(layer, Mixing):
+        return layer.weight.double(), layer.weight.new_zeros(len(layer.weight)).double()
+    scale = layer.log_scale.double().exp().flatten()
+    return scale.diag(), scale * layer.shift.double().flatten()
+
+
+def _with_affine(steps: list[Step], matrix: Tensor, shift: Tensor, shape: tuple[int, int, int]) -> list[Step]:
+    """Append z = matrix x + shift, or make it one with the affine step before it."""
+    before = steps[-1] if steps else None
+    if before is not None and before.kind == "affine":
+        assert before.matrix is not None and before.shift is not None
+        matrix, shift, steps = matrix @ before.matrix, matrix @ before.shift + shift, steps[:-1]
+    return [*steps, Step("affine", shape, matrix=matrix, shift=shift)]
+
+
+_RULES: dict[Any, str] = {tanh_affine: "tanh", sigmoid_affine: "sigmoid", additive: "additive"}
+
+
+def _coupling(layer: Coupling, shape: tuple[int, int, int]) -> Step:
+    rule = _RULES.get(layer.scale_shift)
+    if rule is None or shape[0] % 2:
+        raise NotFoldableError(f"coupling rule {layer.scale_shift}, {shape[0]} channels")
+    network = list(_network(layer.network, shape[1:]))
+    if rule == "sigmoid":
+        # Scales stand at even channels there; steps have them first.
+        network[-1] = _reordered(network[-1])
+    return Step("coupling", shape, network=tuple(network), rule=rule, swap=layer.swap)  # type: ignore[arg-type]
+
+
+def _reordered(last: Convolution) -> Convolution:
+    outputs = len(last.weight) // (4 if last.shuffle else 1)
+    order = torch.cat([torch.arange(0, outputs, 2), torch.arange(1, outputs, 2)])
+    if last.shuffle:
+        order = (4 * order[:, None] + torch.arange(4)).flatten()
+    return Convolution(last.weight[order], last.bias[order], last.pad, last.side, last.shuffle, last.relu)
+
+
+def _network(network: nn.Module, side: tuple[int, int]) -> Sequence[Convolution]:
+    if isinstance(network, ChavezNetwork):
+        scale = network.norm.log_scale.exp().flatten()
+        first = _sized(network.first, side, scale, network.norm.shift.flatten() * scale, relu=True)
+        gain = (3.0 * network.log_scale).exp().flatten()
+        return first, _sized(network.last, side, gain, torch.zeros_like(gain), relu=False)
+    if not isinstance(network, nn.Sequential):
+        network = nn.Sequential(network)
+    found: list[Convolution] = []
+    for part in network:
+        if isinstance(part, nn.ReLU) and found:
+            last = found[-1]
+            found[-1] = Convolution(last.weight, last.bias, last.pad, side, relu=True)
+            continue
+        gain = torch.ones(())
+        if isinstance(part, GainedConv):
+            gain, part = (3.0 * part.log_gain).exp().flatten(), part.convolution
+        found.append(_convolution(part, side, gain))
+    return found
+
+
+def _convolution(part: nn.Module, side: tuple[int, int], gain: Tensor) -> Convolution:
+    plain = isinstance(part, nn.Conv2d) and part.bias is not None and part.stride == (1, 1) and part.groups == 1
+    if not plain:
+        raise NotFoldableError(repr(part))
+    assert isinstance(part, nn.Conv2d) and part.bias is not None
+    pad = (part.kernel_size[0] - 1) // 2
+    if part.padding != (pad, pad) or part.kernel_size[0] != part.kernel_size[1] or part.kernel_size[0] % 2 == 0:
+        raise NotFoldableError(repr(part))
+    return Convolution(part.weight * gain.reshape(-1, 1, 1, 1), part.bias * gain, pad, side)
+
+
+def _sized(part: SizedConv, side: tuple[int, int], scale: Tensor, shift: Tensor, relu: bool) -> Convolution:
+    """A `SizedConv` and the scale and shift per channel that follow it."""
+    if part.spread:
+        scale, shift = scale.repeat_interleave(4), shift.repeat_interleave(4)
+    convolution = part.convolution
+    assert convolution.bias is not None
+    weight = convolution.weight * scale.reshape(-1, 1, 1, 1)
+    pad = convolution.padding[0]
+    assert isinstance(pad, int)
+    return Convolution(weight, convolution.bias * scale + shift, pad, side, part.spread, relu)

@@ -1,0 +1,151 @@
+"""Flows with fixed weights against the flows themselves: both directions, gradients, any batch, any threads."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from pieces import SMALL_FLOWS, small_flow, small_operator
+
+from flowprior import flows, solvers
+from flowprior.flows.fixed import FixedFlow, NotFoldableError, compiled, folded
+from flowprior.flows.layers import Bijection
+
+SHAPE = (3, 8, 8)
+CASES = [
+    *((name, SHAPE, {}) for name in flows.names()),
+    ("glow", SHAPE, {"coupling": "additive"}),
+    ("chavez", (3, 32, 32), {"steps": 2, "hidden": 10, "scale": 0.03}),
+    ("haar_glow", (3, 16, 8), {"hidden": 13}),
+    ("haar_glow", (1, 16, 16), {"levels": 1, "steps": 1, "hidden": 50}),
+]
+
+needs_compiler = pytest.mark.skipif(compiled.kernel() is None, reason="no C compiler on this machine")
+
+
+def rows(count, dimensions, scale=0.5, seed=0):
+    return scale * torch.randn(count, dimensions, generator=torch.Generator().manual_seed(seed))
+
+
+def close(found, wanted):
+    torch.testing.assert_close(found, wanted, rtol=2e-4, atol=2e-5 * float(wanted.abs().max()))
+
+
+@needs_compiler
+@pytest.mark.parametrize(("name", "shape", "settings"), CASES)
+def test_both_directions_and_their_gradients_are_the_flows(name, shape, settings):
+    flow = small_flow(name, shape, torch.float32, **settings)
+    fixed = FixedFlow(flow)
+    x = torch.rand(5, *shape, generator=torch.Generator().manual_seed(1))
+    # A latent that images have: far from all of them, rounding grows in any program.
+    z = flow(x)[0].detach()
+    by_values, by_log_det = rows(5, flow.dimensions, seed=2), rows(5, 1, seed=3)[:, 0]
+    for start, exact, quick in ((x, flow, fixed), (z, flow.inverse, fixed.inverse)):
+        ends = []
+        for function in (exact, quick):
+            variable = start.clone().requires_grad_(True)
+            values, log_det = function(variable)
+            objective = (values.flatten(1) * by_values).sum() + (log_det * by_log_det).sum()
+            ends.append((values, log_det, torch.autograd.grad(objective, variable)[0]))
+        for found, wanted in zip(ends[1], ends[0], strict=True):
+            close(found.detach(), wanted.detach())
+    close(fixed.log_prob(x), flow.log_prob(x).detach())
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", flows.names())
+def test_an_image_alone_is_the_image_among_others_to_the_bit(name):
+    flow = small_flow(name, dtype=torch.float32)
+    fixed = FixedFlow(flow)
+    x = torch.rand(37, *SHAPE, generator=torch.Generator().manual_seed(1))
+    threads = torch.get_num_threads()
+    whole = fixed.log_prob(x)
+    try:
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            assert torch.equal(fixed.log_prob(x), whole)
+    finally:
+        torch.set_num_threads(threads)
+    for start, stop in ((0, 1), (5, 12), (7, 16), (20, 37)):
+        assert torch.equal(fixed.log_prob(x[start:stop]), whole[start:stop])
+    assert fixed.log_prob(x[:0]).shape == (0,)
+
+
+@needs_compiler
+def test_one_broken_image_does_not_reach_the_others():
+    fixed = FixedFlow(small_flow("haar_glow", dtype=torch.float32))
+    x = torch.rand(9, *SHAPE)
+    broken = x.clone()
+    broken[3] = torch.nan
+    broken[4, 0, 0, 0] = torch.inf
+    found = fixed.log_prob(broken)
+    assert not torch.isfinite(found[3]) and not torch.isfinite(found[4])
+    others = [0, 1, 2, 5, 6, 7, 8]
+    assert torch.equal(found[others], fixed.log_prob(x)[others])
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", flows.names())
+def test_samples_are_the_flows_samples(name):
+    flow = small_flow(name, dtype=torch.float32)
+    found = FixedFlow(flow).sample(5, 0.7, torch.Generator().manual_seed(3))
+    close(found, flow.sample(5, 0.7, torch.Generator().manual_seed(3)))
+
+
+@needs_compiler
+@pytest.mark.parametrize("solver", ["map", "chavez", "csgm", "glowip"])
+def test_a_solution_is_that_of_the_flow_itself(solver, monkeypatch):
+    operator = small_operator("box_blur", SHAPE)
+    flow = small_flow("haar_glow", SHAPE, torch.float32)
+    y = operator.measure(torch.rand(3, *SHAPE), 0.02, torch.Generator().manual_seed(4))
+    quick = solvers.solve(solver, operator, y, flow, steps=20)
+    monkeypatch.setattr("flowprior.flows.fixed.flow.kernel", lambda: None)
+    plain = solvers.solve(solver, operator, y, flow, steps=20)
+    torch.testing.assert_close(quick.images, plain.images, rtol=0, atol=1e-3)
+    torch.testing.assert_close(quick.trace.values["loss"], plain.trace.values["loss"], rtol=1e-3, atol=1e-2)
+
+
+def test_constants_are_folded_once():
+    flow = small_flow("haar_glow")
+    kinds = [step.kind for step in folded(flow).steps]
+    level = ["haar", *["affine", "coupling"] * SMALL_FLOWS["haar_glow"]["steps"], "split"]
+    assert kinds == level * SMALL_FLOWS["haar_glow"]["levels"]
+
+
+def test_what_cannot_be_folded_is_said_and_runs_by_torch():
+    class Odd(Bijection):
+        def forward(self, x):
+            return x, x.new_zeros(len(x))
+
+        inverse = forward
+
+    flow = small_flow("haar_glow", dtype=torch.float32)
+    flow.levels[0].parts.append(Odd())
+    with pytest.raises(NotFoldableError, match="Odd"):
+        folded(flow)
+    operator = small_operator("identity", SHAPE)
+    result = solvers.solve("map", operator, torch.rand(2, *SHAPE), flow, steps=2)
+    assert result.status == ("ok", "ok")
+    with pytest.raises(NotFoldableError, match="float64"):
+        FixedFlow(small_flow("haar_glow", dtype=torch.float64))
+
+
+@needs_compiler
+def test_the_kernel_is_built_once_and_a_broken_compiler_stops_nothing(tmp_path):
+    program = "from flowprior.flows.fixed import compiled; print(compiled.kernel() is not None)"
+
+    def told(**variables):
+        import os
+
+        environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), **variables}
+        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+        return done.stdout.strip(), done.stderr
+
+    assert told() == ("True", "")
+    (built,) = (tmp_path / "flowprior").iterdir()
+    when = built.stat().st_mtime_ns
+    assert told() == ("True", "")
+    assert built.stat().st_mtime_ns == when
+    found, said = told(CC="false")
+    assert found == "False" and "torch runs them" in said
+    assert told(FLOWPRIOR_COMPILE="0") == ("False", "")
