@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,8 +17,15 @@ _KINDS = {"squeeze": 0, "haar": 0, "affine": 1, "coupling": 2, "split": 3}
 _RULES = {"tanh": 0, "sigmoid": 1, "additive": 2}
 _FORWARD, _FORWARD_GRADIENT, _INVERSE, _INVERSE_GRADIENT = range(4)
 _TILE = 6
-#: Networks with more weights than this are run on several groups of images at once, so that weights are fetched less.
-_HEAVY, _GROUPS = 200_000, 4
+#: Flows with more weights than the caches hold run several groups of images at once, so that weights are fetched less.
+_HEAVY, _GROUPS = 1_000_000, 8
+
+
+class Room(NamedTuple):
+    """Memory between a pass and its gradient, and how many groups of images a thread takes at once."""
+
+    at_once: int
+    saved: Tensor
 
 
 class FixedFlow:
@@ -43,10 +50,9 @@ class FixedFlow:
         self._library = library
         self._held: list[Any] = []
         self._struct = self._written(folded(flow), flow)
-        heavy = sum(parameter.numel() for parameter in flow.parameters()) > _HEAVY * 10
-        self._groups_at_once = _GROUPS if heavy else 1
         self._lanes = int(library.lanes())
-        self._saved = int(library.saved_bytes(ctypes.byref(self._struct), self._groups_at_once))
+        weights = sum(parameter.numel() for parameter in flow.parameters())
+        self._most_groups = _GROUPS if weights > _HEAVY else 1
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """As `Flow.forward`."""
@@ -71,7 +77,14 @@ class FixedFlow:
         z = torch.randn(count, self.dimensions, generator=generator) * temperature
         return self.inverse(z)[0]
 
-    def run(self, number: int, rows: Tensor, by_log_det: Tensor | None, saved: Tensor) -> tuple[Tensor, Tensor]:
+    def room(self, count: int) -> Room:
+        """Where a pass over `count` images leaves what its gradient needs, divided so that every thread has work."""
+        groups = math.ceil(count / self._lanes)
+        at_once = max(1, min(self._most_groups, groups // torch.get_num_threads()))
+        size = self._library.saved_bytes(ctypes.byref(self._struct), at_once)
+        return Room(at_once, torch.empty(math.ceil(groups / at_once) * size, dtype=torch.uint8))
+
+    def run(self, number: int, rows: Tensor, by_log_det: Tensor | None, room: Room) -> tuple[Tensor, Tensor]:
         """One pass of the kernel over rows (N, D): 0 forward, 1 its gradient, 2 inverse, 3 its gradient."""
         rows = rows.contiguous()
         out, log_det = torch.empty_like(rows), rows.new_empty(len(rows))
@@ -80,19 +93,12 @@ class FixedFlow:
             by_log_det.data_ptr() if by_log_det is not None else None,
             out.data_ptr(),
             log_det.data_ptr(),
-            saved.data_ptr(),
+            room.saved.data_ptr(),
         )
         threads = torch.get_num_threads()
-        if len(rows) and self._library.run(
-            ctypes.byref(self._struct), number, len(rows), self._groups_at_once, threads, *addresses
-        ):
+        if self._library.run(ctypes.byref(self._struct), number, len(rows), room.at_once, threads, *addresses):
             raise MemoryError(f"flow '{self.name}': no memory for {threads} threads")
         return out, log_det
-
-    def space(self, count: int) -> Tensor:
-        """Where a pass over `count` images leaves what its gradient needs."""
-        chunks = math.ceil(math.ceil(count / self._lanes) / self._groups_at_once)
-        return torch.empty(max(1, chunks * self._saved), dtype=torch.uint8)
 
     def _written(self, program: Program, flow: Flow) -> FlowStruct:
         ops = (Op * len(program.steps))(*(self._op(step) for step in program.steps))
@@ -161,10 +167,10 @@ class _Pass(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, flow: FixedFlow, number: int, rows: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.flow, ctx.number, ctx.space = flow, number, flow.space(len(rows))
-        return flow.run(number, rows.detach(), None, ctx.space)
+        ctx.flow, ctx.number, ctx.room = flow, number, flow.room(len(rows))
+        return flow.run(number, rows.detach(), None, ctx.room)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor]:  # type: ignore[override]
         by_rows, by_log_det = gradients
-        return None, None, ctx.flow.run(ctx.number + 1, by_rows, by_log_det.contiguous(), ctx.space)[0]
+        return None, None, ctx.flow.run(ctx.number + 1, by_rows, by_log_det.contiguous(), ctx.room)[0]

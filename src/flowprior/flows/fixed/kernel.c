@@ -24,6 +24,8 @@
 #define MAX_THREADS 64
 /* Weights that stay in the first-level cache while all their outputs of a pixel are computed, in floats. */
 #define RESIDENT 6144
+/* Bytes of a network's activations that stay in the second-level cache: couplings take so many image groups at once. */
+#define NEAR 524288
 
 typedef float vec __attribute__((vector_size(4 * V)));
 typedef int32_t ivec __attribute__((vector_size(4 * V)));
@@ -122,12 +124,18 @@ enum { PLAIN, RELU, MASKED };
 
 #define EACH(M) M(0) M(1) M(2) M(3) M(4) M(5)
 
-static inline void tile(int taps, int cin, const float *const *at_a, const float *const *at_b, const float *weight,
-                        const float *bias, vec *out_a, vec *out_b) {
+/* The taps that at least one of two pixels has: their numbers, and where each pixel's channels lie. */
+typedef struct {
+    int count, number[MAX_TAPS];
+    const float *at[2][MAX_TAPS];
+} Taps;
+
+static inline void tile(const Taps *taps, int cin, const float *weights, const float *bias, vec *out_a, vec *out_b) {
 #define DECLARE(j) vec a##j = splat(bias[j]), b##j = a##j;
     EACH(DECLARE)
-    for (int t = 0; t < taps; t++) {
-        const vec *a = (const vec *)at_a[t], *b = (const vec *)at_b[t];
+    for (int t = 0; t < taps->count; t++) {
+        const vec *a = (const vec *)taps->at[0][t], *b = (const vec *)taps->at[1][t];
+        const float *weight = weights + (int64_t)taps->number[t] * cin * TILE;
         for (int c = 0; c < cin; c++, weight += TILE) {
             const vec xa = a[c], xb = b[c];
 #define STEP(j) { const vec w = splat(weight[j]); a##j += w * xa; b##j += w * xb; }
@@ -156,33 +164,49 @@ static inline void finish(const vec *result, int count, int epilogue, float *out
 static const float no_bias[4096];
 static const float border[4096 * V] __attribute__((aligned(64)));
 
-/* in: [groups][pixel][stride channels][V], of which the first cin are read. */
+/* Where an output pixel's taps lie in the input map, or `border`. */
+typedef struct {
+    int kernel, pad, height, width, stride;
+    const float *in;
+} Map;
+
+static inline const float *tap_of(const Map *map, int group, int y, int x, int tap) {
+    const int sy = y + tap / map->kernel - map->pad, sx = x + tap % map->kernel - map->pad;
+    if (sy < 0 || sy >= map->height || sx < 0 || sx >= map->width) return border;
+    return map->in + (((int64_t)group * map->height + sy) * map->width + sx) * map->stride * V;
+}
+
+/* in: [groups][pixel][stride channels][V], of which the first cin are read.
+   Two pixels are computed at a time: the same one of two groups where there are several, so that at the border of a
+   map both lack the same taps, and no work is done for them. */
 static void convolve(int cin, int cout, int kernel, int pad, int height, int width, int groups, const float *weight,
                      const float *bias, const float *in, int stride, float *out, int epilogue, int8_t *mask) {
-    const int oh = height + 2 * pad - kernel + 1, ow = width + 2 * pad - kernel + 1;
-    const int taps = kernel * kernel, tiles = (cout + TILE - 1) / TILE, pixels = groups * oh * ow;
-    const int64_t tile_size = (int64_t)taps * cin * TILE;
-    /* Small weights stay in the cache for a whole pixel; large ones serve all pixels, one tile after the other. */
-    const int sweeps = tiles * tile_size > RESIDENT ? tiles : 1, per_sweep = tiles / sweeps;
-    for (int sweep = 0; sweep < sweeps; sweep++) {
+    const Map map = {kernel, pad, height, width, stride, in};
+    const int oh = height + 2 * pad - kernel + 1, ow = width + 2 * pad - kernel + 1, area = oh * ow;
+    const int tiles = (cout + TILE - 1) / TILE, pixels = groups * area;
+    const int64_t tile_size = (int64_t)kernel * kernel * cin * TILE;
+    /* As many tiles as stay in the cache serve all pixels, then the next ones. */
+    const int per_sweep = tile_size * tiles <= RESIDENT ? tiles : tile_size < RESIDENT ? (int)(RESIDENT / tile_size) : 1;
+    for (int first_tile = 0; first_tile < tiles; first_tile += per_sweep) {
+        const int last_tile = first_tile + per_sweep < tiles ? first_tile + per_sweep : tiles;
         for (int p = 0; p < pixels; p += 2) {
-            const float *at[2][MAX_TAPS];
-            for (int which = 0; which < 2; which++) {
-                const int q = p + which < pixels ? p + which : p;
-                const int group = q / (oh * ow), y = q / ow % oh, x = q % ow;
-                for (int t = 0; t < taps; t++) {
-                    const int sy = y + t / kernel - pad, sx = x + t % kernel - pad;
-                    const int inside = sy >= 0 && sy < height && sx >= 0 && sx < width;
-                    at[which][t] =
-                        inside ? in + (((int64_t)group * height + sy) * width + sx) * stride * V : border;
-                }
+            const int q = p + 1 < pixels ? p + 1 : p;
+            const int group[2] = {p % groups, q % groups}, pixel[2] = {p / groups, q / groups};
+            Taps taps = {.count = 0};
+            for (int t = 0; t < kernel * kernel; t++) {
+                const float *a = tap_of(&map, group[0], pixel[0] / ow, pixel[0] % ow, t);
+                const float *b = tap_of(&map, group[1], pixel[1] / ow, pixel[1] % ow, t);
+                if (a == border && b == border) continue;
+                taps.number[taps.count] = t;
+                taps.at[0][taps.count] = a;
+                taps.at[1][taps.count++] = b;
             }
-            for (int k = sweep * per_sweep; k < (sweep + 1) * per_sweep; k++) {
+            for (int k = first_tile; k < last_tile; k++) {
                 vec result[2][TILE];
-                tile(taps, cin, at[0], at[1], weight + k * tile_size, bias + k * TILE, result[0], result[1]);
+                tile(&taps, cin, weight + k * tile_size, bias + k * TILE, result[0], result[1]);
                 const int first = k * TILE, count = cout - first < TILE ? cout - first : TILE;
-                for (int which = 0; which < 2 && p + which < pixels; which++) {
-                    const int64_t place = ((int64_t)(p + which) * cout + first) * V;
+                for (int which = 0; which < (p == q ? 1 : 2); which++) {
+                    const int64_t place = (((int64_t)group[which] * area + pixel[which]) * cout + first) * V;
                     finish(result[which], count, epilogue, out + place, mask ? mask + place : 0);
                 }
             }
@@ -293,7 +317,7 @@ static const float *ask_back(Chunk *chunk, const Op *op) {
 }
 
 /* Forward: changed * exp(s) + t. Inverse: (changed - t) * exp(-s). In place in `here`. */
-static void couple(Chunk *chunk, const Op *op, int inverse) {
+static void couple_part(Chunk *chunk, const Op *op, int inverse) {
     const int half = op->channels / 2, area = op->height * op->width;
     const int kept = op->swap ? half : 0, changed = op->swap ? 0 : half;
     const vec *raw = (const vec *)ask(chunk, op, chunk->here + (int64_t)kept * V);
@@ -326,8 +350,8 @@ static void couple(Chunk *chunk, const Op *op, int inverse) {
     }
 }
 
-/* Gradient through `couple`, in place in `here`; log_det holds the gradient by the log-determinant. */
-static void couple_back(Chunk *chunk, const Op *op, int inverse) {
+/* Gradient through `couple_part`, in place in `here`; log_det holds the gradient by the log-determinant. */
+static void couple_back_part(Chunk *chunk, const Op *op, int inverse) {
     const int half = op->channels / 2, area = op->height * op->width;
     const int kept = op->swap ? half : 0, changed = op->swap ? 0 : half;
     const int per_pixel = op->rule == ADDITIVE ? half : 2 * half;
@@ -353,6 +377,39 @@ static void couple_back(Chunk *chunk, const Op *op, int inverse) {
     for (int64_t q = 0; q < (int64_t)chunk->groups * area; q++) {
         vec *x = (vec *)chunk->here + q * op->channels + kept;
         for (int c = 0; c < half; c++) x[c] += more[q * half + c];
+    }
+}
+
+/* Image groups that a coupling takes at once. */
+static int part_of(const Op *op) {
+    int64_t most = 1;
+    for (int i = 0; i < op->convs; i++) {
+        const int64_t bytes = out_values(op->network + i, 1) * V * 4;
+        if (bytes > most) most = bytes;
+    }
+    return most < NEAR ? (int)(NEAR / most) : 1;
+}
+
+static int64_t saved_by(const Op *op, int groups) {
+    int64_t total = 0;
+    for (int i = 0; i < op->convs; i++)
+        if (op->network[i].relu) total += aligned(out_values(op->network + i, groups) * V);
+    return op->rule == ADDITIVE ? total : total + aligned(scale_values(op, groups) * V * 4);
+}
+
+/* A coupling on all groups, a part at a time; gradients take the parts back in reverse. */
+static void couple(Chunk *chunk, const Op *op, int inverse, int gradient) {
+    const int part = part_of(op), parts = (chunk->groups + part - 1) / part;
+    const int64_t values = (int64_t)op->height * op->width * op->channels * V;
+    for (int i = 0; i < parts; i++) {
+        const int first = (gradient ? parts - 1 - i : i) * part;
+        Chunk now = *chunk;
+        now.groups = chunk->groups - first < part ? chunk->groups - first : part;
+        now.here = chunk->here + first * values;
+        now.log_det = chunk->log_det + first;
+        if (gradient) couple_back_part(&now, op, inverse);
+        else couple_part(&now, op, inverse);
+        chunk->cursor = now.cursor;
     }
 }
 
@@ -439,7 +496,7 @@ static void to_latents(Chunk *chunk, int pass, const float *images_in, float *la
         switch (op->kind) {
             case SQUEEZE: squeeze(chunk, op, 0); break;
             case AFFINE: affine(chunk, op, op->network + gradient, gradient); break;
-            case COUPLING: gradient ? couple_back(chunk, op, 1) : couple(chunk, op, 0); break;
+            case COUPLING: couple(chunk, op, gradient, gradient); break;
             case SPLIT:
                 rows_out(chunk, op->channels, op->keep, area, 1.0f, 0.0f, latents, flow->dimensions, op->offset, images);
                 if (op->keep) carry(chunk, op->channels, op->keep, area, 0);
@@ -458,7 +515,7 @@ static void to_images(Chunk *chunk, int pass, const float *latents, float *image
         switch (op->kind) {
             case SQUEEZE: squeeze(chunk, op, 1); break;
             case AFFINE: affine(chunk, op, op->network + !gradient, gradient); break;
-            case COUPLING: gradient ? couple_back(chunk, op, 0) : couple(chunk, op, 1); break;
+            case COUPLING: couple(chunk, op, !gradient, gradient); break;
             case SPLIT:
                 if (op->keep) carry(chunk, op->channels, op->keep, area, 1);
                 rows_in(chunk, op->channels, op->keep, area, 1.0f, 0.0f, latents, flow->dimensions, op->offset, images);
@@ -474,9 +531,8 @@ int64_t saved_bytes(const Flow *flow, int groups) {
     for (int i = 0; i < flow->count; i++) {
         const Op *op = flow->ops + i;
         if (op->kind != COUPLING) continue;
-        for (int k = 0; k < op->convs; k++)
-            if (op->network[k].relu) total += aligned(out_values(op->network + k, groups) * V);
-        if (op->rule != ADDITIVE) total += aligned(scale_values(op, groups) * V * 4);
+        for (int first = 0, part = part_of(op); first < groups; first += part)
+            total += saved_by(op, groups - first < part ? groups - first : part);
     }
     return total;
 }
