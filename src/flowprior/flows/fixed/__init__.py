@@ -1,6 +1,6 @@
 """Flows with fixed weights: what solvers ask hundreds of times per image, without autograd and without torch's layers.
 
-`program.py` writes any flow of the registered layers down as plain steps with folded constants; `kernel.c` runs such
+`program.py` writes any flow of the registered layers down as plain steps with folded constants; `kernel/` runs such
 steps; `FixedFlow` is both together. The flow itself stays the reference that tests compare with.
 """
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("kernel.c")
+SOURCE = Path(__file__).parent / "kernel" / "passes.c"
 #: No reassociation: sums are the same on every machine of one vector width.
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-Wno-psabi", "-shared", "-fPIC")
 #: Set to 0 to run flows by torch alone.
@@ -70,7 +70,8 @@ def kernel() -> ctypes.CDLL | None:
 
 def _built(compiler: str) -> Path:
     """Path of the shared library for this source, compiler and processor; built if it is not there."""
-    facts = (SOURCE.read_text(), compiler, *FLAGS, platform.machine(), _features())
+    sources = sorted(SOURCE.parent.glob("*.[ch]"))
+    facts = (*(source.read_text() for source in sources), compiler, *FLAGS, platform.machine(), _features())
     name = f"flow-{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.so"
     for folder in (Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flowprior", _temporary()):
         try:

@@ -17,6 +17,7 @@ _KINDS = {"squeeze": 0, "haar": 0, "affine": 1, "coupling": 2, "split": 3}
 _RULES = {"tanh": 0, "sigmoid": 1, "additive": 2}
 _FORWARD, _FORWARD_GRADIENT, _INVERSE, _INVERSE_GRADIENT = range(4)
 _TILE = 6
+_MOST_CHANNELS, _LARGEST_KERNEL = 4096, 3
 #: Flows with more weights than the caches hold run several groups of images at once, so that weights are fetched less.
 _HEAVY, _GROUPS = 1_000_000, 8
 
@@ -133,6 +134,8 @@ class FixedFlow:
 
     def _conv(self, convolution: Convolution) -> Conv:
         outputs, inputs, size, _ = convolution.weight.shape
+        if max(outputs, inputs) > _MOST_CHANNELS or size > _LARGEST_KERNEL:
+            raise NotFoldableError(f"a convolution of {inputs} to {outputs} channels, {size}x{size}")
         # The transpose of a convolution: channels exchanged, taps reversed.
         adjoint = convolution.weight.flip(-2, -1).transpose(0, 1)
         bias = torch.zeros(math.ceil(outputs / _TILE) * _TILE)

@@ -1,0 +1,89 @@
+/* One thread's work on a chunk of image groups: its buffers, and the layers that are not couplings. */
+
+#ifndef LAYERS_H
+#define LAYERS_H
+
+#include <stdlib.h>
+#include "convolution.h"
+#include "flow.h"
+
+typedef struct {
+    const Flow *flow;
+    int groups;
+    float *here, *there, *net[3]; /* activations; each holds `widest` floats per image */
+    char *cursor; /* in what passes leave for their gradients */
+    vec *log_det; /* [groups] */
+} Chunk;
+
+static void swap_buffers(Chunk *chunk) {
+    float *keep = chunk->here;
+    chunk->here = chunk->there;
+    chunk->there = keep;
+}
+
+static int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+static void *take(Chunk *chunk, int64_t bytes) {
+    void *place = chunk->cursor;
+    chunk->cursor += aligned(bytes);
+    return place;
+}
+
+static void *give(Chunk *chunk, int64_t bytes) { return chunk->cursor -= aligned(bytes); }
+
+static int out_height(const Conv *c) { return c->height + 2 * c->pad - c->kernel + 1; }
+static int out_width(const Conv *c) { return c->width + 2 * c->pad - c->kernel + 1; }
+static int64_t out_values(const Conv *c, int groups) {
+    return (int64_t)groups * out_height(c) * out_width(c) * c->cout;
+}
+
+static void affine(Chunk *chunk, const Op *op, const Conv *matrix, int adjoint) {
+    convolve(op->channels, op->channels, 1, 0, op->height, op->width, chunk->groups,
+             adjoint ? matrix->adjoint : matrix->weight, adjoint ? no_bias : matrix->bias, chunk->here, op->channels,
+             chunk->there, PLAIN, 0);
+    swap_buffers(chunk);
+}
+
+/* 2x2 pixels to four times the channels, by reordering or by the orthonormal Haar wavelet; and back. */
+static void squeeze(Chunk *chunk, const Op *op, int back) {
+    const int c = op->channels, h = op->height / 2, w = op->width / 2;
+    for (int g = 0; g < chunk->groups; g++)
+        for (int y = 0; y < h; y++)
+            for (int x = 0; x < w; x++) {
+                const int64_t corner = ((int64_t)g * op->height + 2 * y) * op->width + 2 * x;
+                const int64_t wide[4] = {corner * c, (corner + 1) * c, (corner + op->width) * c,
+                                         (corner + op->width + 1) * c};
+                const int64_t deep = (((int64_t)g * h + y) * w + x) * 4 * c;
+                const vec *from = (const vec *)chunk->here;
+                vec *to = (vec *)chunk->there;
+                for (int i = 0; i < c; i++) {
+                    if (!op->haar) {
+                        for (int k = 0; k < 4; k++) {
+                            if (back) to[wide[k] + i] = from[deep + 4 * i + k];
+                            else to[deep + 4 * i + k] = from[wide[k] + i];
+                        }
+                        continue;
+                    }
+                    /* The 4x4 matrix is symmetric and its own inverse. */
+                    vec v[4];
+                    for (int k = 0; k < 4; k++) v[k] = back ? from[deep + k * c + i] : from[wide[k] + i];
+                    const vec top = v[0] + v[1], bottom = v[2] + v[3], left = v[0] - v[1], right = v[2] - v[3];
+                    const vec out[4] = {0.5f * (top + bottom), 0.5f * (left + right), 0.5f * (top - bottom),
+                                        0.5f * (left - right)};
+                    for (int k = 0; k < 4; k++) to[back ? wide[k] + i : deep + k * c + i] = out[k];
+                }
+            }
+    swap_buffers(chunk);
+}
+
+/* Carried channels between a level's full width and its own: `wide` channels <-> the first `keep`. */
+static void carry(Chunk *chunk, int wide, int keep, int area, int widen) {
+    const int64_t pixels = (int64_t)chunk->groups * area;
+    for (int64_t p = 0; p < pixels; p++) {
+        if (widen) memcpy(chunk->there + p * wide * V, chunk->here + p * keep * V, (size_t)keep * V * 4);
+        else memcpy(chunk->there + p * keep * V, chunk->here + p * wide * V, (size_t)keep * V * 4);
+    }
+    swap_buffers(chunk);
+}
+
+#endif

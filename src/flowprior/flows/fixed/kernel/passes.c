@@ -1,0 +1,161 @@
+/* A flow with fixed weights: both directions and their gradients with respect to the input, for many images.
+
+   V images lie side by side in the lanes of a vector, so that every operation of the flow, on maps of any size, is
+   plain vector arithmetic: activations are [image group][pixel][channel][V]. A convolution is a matrix of weights times
+   the channels of each tap; one tile computes TILE output channels of two pixels in registers.
+
+   A flow is an array of Op, made by program.py. Weights of a convolution are [tile][tap][cin][TILE], channels beyond
+   the last are zero. Nothing here allocates beyond one scratch area per thread; what the backward pass needs goes into
+   `saved`, which the caller owns. */
+
+#include <pthread.h>
+
+#include "coupling.h"
+
+#define MAX_THREADS 64
+
+/* Channels [from, channels) of `here` <-> rows[image][offset + (channel - from) * area + pixel]. */
+static void rows_out(Chunk *chunk, int channels, int from, int area, float scale, float shift, float *rows, int dimensions,
+                     int offset, int images) {
+    for (int image = 0; image < images; image++) {
+        const float *lane = chunk->here + (int64_t)(image / V) * area * channels * V + image % V;
+        float *row = rows + (int64_t)image * dimensions + offset;
+        for (int c = from; c < channels; c++)
+            for (int p = 0; p < area; p++) *row++ = lane[((int64_t)p * channels + c) * V] * scale + shift;
+    }
+}
+
+static void rows_in(Chunk *chunk, int channels, int from, int area, float scale, float shift, const float *rows,
+                    int dimensions, int offset, int images) {
+    for (int lane = 0; lane < chunk->groups * V; lane++) {
+        /* Lanes beyond the last image repeat it. */
+        const float *row = rows + (int64_t)(lane < images ? lane : images - 1) * dimensions + offset;
+        float *to = chunk->here + (int64_t)(lane / V) * area * channels * V + lane % V;
+        for (int c = from; c < channels; c++)
+            for (int p = 0; p < area; p++) to[((int64_t)p * channels + c) * V] = *row++ * scale + shift;
+    }
+}
+
+enum { FORWARD, FORWARD_GRADIENT, INVERSE, INVERSE_GRADIENT };
+
+/* Towards latents: FORWARD of images, INVERSE_GRADIENT of gradients. */
+static void to_latents(Chunk *chunk, int pass, const float *images_in, float *latents, int images) {
+    const Flow *flow = chunk->flow;
+    const int gradient = pass == INVERSE_GRADIENT;
+    const float span = flow->high - flow->low;
+    rows_in(chunk, flow->channels, 0, flow->height * flow->width, gradient ? 1.0f / span : span,
+            gradient ? 0.0f : flow->low, images_in, flow->dimensions, 0, images);
+    for (int i = 0; i < flow->count; i++) {
+        const Op *op = flow->ops + i;
+        const int area = op->height * op->width;
+        switch (op->kind) {
+            case SQUEEZE: squeeze(chunk, op, 0); break;
+            case AFFINE: affine(chunk, op, op->network + gradient, gradient); break;
+            case COUPLING: couple(chunk, op, gradient, gradient); break;
+            case SPLIT:
+                rows_out(chunk, op->channels, op->keep, area, 1.0f, 0.0f, latents, flow->dimensions, op->offset, images);
+                if (op->keep) carry(chunk, op->channels, op->keep, area, 0);
+        }
+    }
+}
+
+/* Towards images: INVERSE of latents, FORWARD_GRADIENT of gradients. */
+static void to_images(Chunk *chunk, int pass, const float *latents, float *images_out, int images) {
+    const Flow *flow = chunk->flow;
+    const int gradient = pass == FORWARD_GRADIENT;
+    const float span = flow->high - flow->low;
+    for (int i = flow->count - 1; i >= 0; i--) {
+        const Op *op = flow->ops + i;
+        const int area = op->height * op->width;
+        switch (op->kind) {
+            case SQUEEZE: squeeze(chunk, op, 1); break;
+            case AFFINE: affine(chunk, op, op->network + !gradient, gradient); break;
+            case COUPLING: couple(chunk, op, !gradient, gradient); break;
+            case SPLIT:
+                if (op->keep) carry(chunk, op->channels, op->keep, area, 1);
+                rows_in(chunk, op->channels, op->keep, area, 1.0f, 0.0f, latents, flow->dimensions, op->offset, images);
+        }
+    }
+    rows_out(chunk, flow->channels, 0, flow->height * flow->width, gradient ? span : 1.0f / span,
+             gradient ? 0.0f : -flow->low / span, images_out, flow->dimensions, 0, images);
+}
+
+/* Bytes that a pass saves for its gradient, of a chunk of image groups. */
+int64_t saved_bytes(const Flow *flow, int groups) {
+    int64_t total = 0;
+    for (int i = 0; i < flow->count; i++) {
+        const Op *op = flow->ops + i;
+        if (op->kind != COUPLING) continue;
+        for (int first = 0, part = part_of(op); first < groups; first += part)
+            total += saved_by(op, groups - first < part ? groups - first : part);
+    }
+    return total;
+}
+
+typedef struct {
+    const Flow *flow;
+    int pass, images, groups_at_once, failed;
+    const float *in, *log_det_in;
+    float *out, *log_det_out;
+    char *saved;
+    int next; /* first group that nobody has taken */
+    pthread_mutex_t lock;
+} Work;
+
+static void *worker(void *argument) {
+    Work *work = argument;
+    const Flow *flow = work->flow;
+    const int groups = (work->images + V - 1) / V;
+    const int64_t floats = flow->widest * work->groups_at_once * V;
+    float *scratch = 0;
+    if (posix_memalign((void **)&scratch, 64, (5 * floats + work->groups_at_once * V) * sizeof(float))) {
+        work->failed = 1;
+        return 0;
+    }
+    for (;;) {
+        pthread_mutex_lock(&work->lock);
+        const int first = work->next;
+        work->next += work->groups_at_once;
+        pthread_mutex_unlock(&work->lock);
+        if (first >= groups) break;
+        Chunk chunk = {.flow = flow, .groups = groups - first < work->groups_at_once ? groups - first : work->groups_at_once};
+        chunk.here = scratch;
+        chunk.there = scratch + floats;
+        for (int i = 0; i < 3; i++) chunk.net[i] = scratch + (2 + i) * floats;
+        chunk.log_det = (vec *)(scratch + 5 * floats);
+        chunk.cursor = work->saved + first / work->groups_at_once * saved_bytes(flow, work->groups_at_once);
+        const int gradient = work->pass == FORWARD_GRADIENT || work->pass == INVERSE_GRADIENT;
+        /* Gradients take back, last first, what the pass before them left. */
+        if (gradient) chunk.cursor += saved_bytes(flow, chunk.groups);
+        const int start = first * V, left = work->images - start;
+        const int images = left < chunk.groups * V ? left : chunk.groups * V;
+        float *log_det = (float *)chunk.log_det;
+        for (int lane = 0; lane < chunk.groups * V; lane++)
+            log_det[lane] = gradient ? (lane < images ? work->log_det_in[start + lane] : 0.0f) : 0.0f;
+        const float *in = work->in + (int64_t)start * flow->dimensions;
+        float *out = work->out + (int64_t)start * flow->dimensions;
+        if (work->pass == FORWARD || work->pass == INVERSE_GRADIENT) to_latents(&chunk, work->pass, in, out, images);
+        else to_images(&chunk, work->pass, in, out, images);
+        if (!gradient)
+            for (int lane = 0; lane < images; lane++)
+                work->log_det_out[start + lane] = log_det[lane] + (work->pass == FORWARD ? flow->log_det : -flow->log_det);
+    }
+    free(scratch);
+    return 0;
+}
+
+/* Images beside each other in a vector. */
+int lanes(void) { return V; }
+
+/* Run a pass over all images. in: images or latents, or for a gradient pass the gradient by its output;
+   log_det_in: the gradient by the log-determinant. Returns 0, or 1 if memory ran out. */
+int run(const Flow *flow, int pass, int images, int groups_at_once, int threads, const float *in, const float *log_det_in,
+        float *out, float *log_det_out, char *saved) {
+    Work work = {flow, pass, images, groups_at_once, 0, in, log_det_in, out, log_det_out, saved, 0, PTHREAD_MUTEX_INITIALIZER};
+    pthread_t others[MAX_THREADS];
+    int started = 0;
+    while (started < threads - 1 && started < MAX_THREADS && !pthread_create(others + started, 0, worker, &work)) started++;
+    worker(&work);
+    for (int i = 0; i < started; i++) pthread_join(others[i], 0);
+    return work.failed;
+}
