@@ -6,7 +6,6 @@ The place where images, operators, flows and solvers meet; each of them knows no
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,41 +88,29 @@ def invert(problem: Problem, prior: Flow | Gaussian | None, device: torch.device
     operator = operators.build(task.operator, problem.shape, **task.settings)
     if isinstance(prior, Flow):
         prior = prior.to(device)
-    rows, traces, pictures = [], [], []
-    memory: dict[Hashable, Any] = {}
-    label = f"{params.task_name} by {params.method}, {params.split}"
-    progress = Progress(label, len(params.points) * len(problem.names))
-    for number, point in enumerate(params.points):
-        parts = []
-        for part in _batches(len(problem.names), params.batch):
-            before = number * len(problem.names) + part.start
-
-            def ahead(done: int, total: int, before: int = before, part: slice = part, point: Any = point) -> None:
-                progress.update(before + (part.stop - part.start) * done // total, setting=point["label"])
-
-            truth = problem.truth[part].to(device)
-            result = solvers.solve(
-                params.solver,
-                operator,
-                problem.y[part].to(device),
-                prior,
-                keys=problem.names[part],
-                seed=params.seed,
-                observer=lambda images, truth=truth: {"psnr": psnr(images, truth, 1.0)},
-                progress=ahead,
-                memory=memory,
-                **point["settings"],
-            )
-            rows.append(_rows(problem, point, part, result, truth))
-            traces.append(_traces(problem, point, part, result))
-            parts.append(to_pixels(result.images))
-        pictures.append(np.concatenate(parts))
-    return Inverted(pd.concat(rows, ignore_index=True), pd.concat(traces, ignore_index=True), np.stack(pictures))
-
-
-def _batches(count: int, size: int) -> Iterator[slice]:
-    for start in range(0, count, size):
-        yield slice(start, min(start + size, count))
+    count = len(problem.names)
+    rows, traces = [], []
+    pictures = np.empty((len(params.points), count, *problem.truth.permute(0, 2, 3, 1).shape[1:]), dtype=np.uint8)
+    progress = Progress(f"{params.task_name} by {params.method}, {params.split}", len(params.points) * count)
+    truth = problem.truth.to(device)
+    parts = solvers.solve_points(
+        params.solver,
+        operator,
+        problem.y.to(device),
+        prior,
+        [point["settings"] for point in params.points],
+        keys=problem.names,
+        seed=params.seed,
+        batch=params.batch,
+        observer=lambda numbers: lambda images: {"psnr": psnr(images, truth[numbers.to(device)], 1.0)},
+        progress=lambda part: progress.update(int(part * len(params.points) * count)),
+    )
+    for solved in parts:
+        point, part = params.points[solved.point], solved.images
+        rows.append(_rows(problem, point, part, solved.result, truth[part]))
+        traces.append(_traces(problem, point, part, solved.result))
+        pictures[solved.point, part] = to_pixels(solved.result.images)
+    return Inverted(pd.concat(rows, ignore_index=True), pd.concat(traces, ignore_index=True), pictures)
 
 
 def _rows(problem: Problem, point: Any, part: slice, result: Result, truth: Tensor) -> pd.DataFrame:

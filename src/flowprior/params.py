@@ -11,7 +11,7 @@ import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -140,7 +140,9 @@ class Experiment(SettingsModel):
     methods: dict[str, MethodSettings] = Field(description="name -> solver, settings and sweep")
     validation_images: int = Field(32, ge=1, description="images on which settings are selected")
     test_images: int = Field(64, ge=1, description="images on which everything is reported")
-    batch: int = Field(64, ge=1, description="images solved together")
+    batch: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="rows (images times settings of a job) solved together; auto: as many as memory holds"
+    )
     chunk: int = Field(4, ge=1, description="settings per job: fewer jobs, coarser re-runs")
     reference: str | None = Field(None, description="published table to stand beside ours: chavez2021")
 

@@ -39,4 +39,8 @@ def __getattr__(name: str) -> Any:
         from flowprior.solvers import base
 
         return getattr(base, name)
+    if name == "solve_points":
+        from flowprior.solvers.sweep import solve_points
+
+        return solve_points
     raise AttributeError(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -63,6 +63,7 @@ class Context:
         observer: called with images at recorded steps.
         progress: called with (steps done, steps in all).
         memory: what was derived from the prior alone, by what derived it. Calls with the same prior share it.
+        weights: setting -> one value per image, in place of the one value that the settings hold (`Solver.per_row`).
     """
 
     keys: tuple[str, ...]
@@ -70,6 +71,7 @@ class Context:
     observer: Observer | None = None
     progress: Callable[[int, int], None] | None = None
     memory: dict[Hashable, Any] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
 
     def remembered(self, key: Hashable, derive: Callable[[], Any]) -> Any:
         """What `derive` gives, asked only once per key."""
@@ -88,6 +90,9 @@ class Solver(ABC):
     #: "flow", "gaussian" or "none".
     prior_kind: ClassVar[str] = "flow"
 
+    #: Settings that may differ from image to image within one batch: a sweep over them is one batch.
+    per_row: ClassVar[tuple[str, ...]] = ()
+
     #: Pydantic model of the solver's own settings.
     Settings: ClassVar[type[SettingsModel]] = SettingsModel
 
@@ -97,6 +102,11 @@ class Solver(ABC):
     @abstractmethod
     def run(self, operator: Operator, y: Tensor, prior: Any, context: Context) -> Result:
         """Reconstruct a batch of measurements (N, *operator.measurement_shape)."""
+
+    def value_per_image(self, name: str, y: Tensor, context: Context) -> Tensor:
+        """A setting of `per_row` for each image of a batch (N,)."""
+        given = context.weights.get(name)
+        return (y.new_full((len(y),), float(getattr(self.settings, name))) if given is None else given).to(y)
 
 
 def solve(
@@ -110,6 +120,7 @@ def solve(
     observer: Observer | None = None,
     progress: Callable[[int, int], None] | None = None,
     memory: dict[Hashable, Any] | None = None,
+    weights: Mapping[str, Tensor] | None = None,
     **settings: Any,
 ) -> Result:
     """Reconstruct images from measurements by a registered method.
@@ -127,6 +138,7 @@ def solve(
         progress: called with (steps done, steps in all).
         memory: an empty dict to pass to every call with the same prior, so that what is derived from the prior
             alone (the Gaussian of its samples) is derived once.
+        weights: setting -> its value for each image (N,), of those the solver lists in `per_row`.
         **settings: the solver's own settings; see its `Settings`.
 
     Returns:
@@ -148,7 +160,14 @@ def solve(
     identities = tuple(keys) if keys is not None else tuple(str(i) for i in range(len(y)))
     if len(identities) != len(y):
         raise FlowpriorError(f"keys must name each of the {len(y)} images, got {len(identities)}")
-    context = Context(identities, seed, observer, progress, {} if memory is None else memory)
+    weights = weights or {}
+    for entry, values in weights.items():
+        if entry not in solver.per_row or values.shape != (len(y),):
+            raise FlowpriorError(
+                f"'{entry}' of solver '{name}' was given per image with shape {tuple(values.shape)}; "
+                f"one value for each of {len(y)} images may be given of: {', '.join(solver.per_row) or 'none'}"
+            )
+    context = Context(identities, seed, observer, progress, {} if memory is None else memory, weights)
     return solver.run(operator, y, prior, context)
 
 

@@ -18,6 +18,8 @@ class Chavez(LatentSolver):
     """
 
     name = "chavez"
+    weight = "alpha"
+    per_row = ("alpha",)
 
     class Settings(LatentSettings):
         """Settings of `chavez`."""
@@ -28,9 +30,9 @@ class Chavez(LatentSolver):
         )
         init_std: float = Field(0.1, ge=0, description="standard deviation of the random first latent")
 
-    def terms(self, residual: Tensor, z: Tensor, images: Tensor, log_det: Tensor) -> Terms:
+    def terms(self, weight: Tensor, residual: Tensor, z: Tensor, images: Tensor, log_det: Tensor) -> Terms:
         """Eq. 4."""
         s = self.settings.smoothing
         data_fit = ((residual.square() + s**2).sqrt() - s).sum(1) if s else residual.abs().sum(1)
         neg_log_prob = log_det - standard_normal_log_prob(z)
-        return Terms(data_fit + self.settings.alpha * neg_log_prob, data_fit, neg_log_prob, images)
+        return Terms(data_fit + weight * neg_log_prob, data_fit, neg_log_prob, images)

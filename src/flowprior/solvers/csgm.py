@@ -13,6 +13,8 @@ class CSGM(LatentSolver):
     """min_z ||A G(z) - y||^2 + gamma ||z||^2 from z ~ N(0, I), Eq. 1 of Chávez 2021."""
 
     name = "csgm"
+    weight = "gamma"
+    per_row = ("gamma",)
 
     class Settings(LatentSettings):
         """Settings of `csgm`."""
@@ -20,7 +22,7 @@ class CSGM(LatentSolver):
         gamma: float = Field(0.01, ge=0, description="weight of ||z||^2; the paper: .1 for denoising, .01 else")
         init_std: float = Field(1.0, ge=0, description="standard deviation of the random first latent")
 
-    def terms(self, residual: Tensor, z: Tensor, images: Tensor, log_det: Tensor) -> Terms:
+    def terms(self, weight: Tensor, residual: Tensor, z: Tensor, images: Tensor, log_det: Tensor) -> Terms:
         """Eq. 1."""
         data_fit, norm = squared_norm(residual), squared_norm(z)
-        return Terms(data_fit + self.settings.gamma * norm, data_fit, norm, images)
+        return Terms(data_fit + weight * norm, data_fit, norm, images)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from flowprior.flows.base import Flow
 from flowprior.flows.fixed import FixedFlow, NotFoldableError
@@ -17,7 +18,7 @@ def frozen(prior: Flow, context: Context) -> Iterator[Flow | FixedFlow]:
     Autograd then neither stores what weight gradients would need nor computes them; afterwards they are switched on
     as they were.
     """
-    fixed = context.remembered("fixed", lambda: _fixed(prior))
+    fixed = fixed_of(prior, context.memory)
     if fixed is not None:
         yield fixed
         return
@@ -30,8 +31,12 @@ def frozen(prior: Flow, context: Context) -> Iterator[Flow | FixedFlow]:
             parameter.requires_grad_(wanted)
 
 
-def _fixed(prior: Flow) -> FixedFlow | None:
-    try:
-        return FixedFlow(prior)
-    except NotFoldableError:
-        return None
+def fixed_of(prior: Flow, memory: dict[Hashable, Any]) -> FixedFlow | None:
+    """The flow as the kernel runs it, written down once per memory; None where that can not be."""
+    if "fixed" not in memory:
+        try:
+            memory["fixed"] = FixedFlow(prior)
+        except NotFoldableError:
+            memory["fixed"] = None
+    fixed: FixedFlow | None = memory["fixed"]
+    return fixed

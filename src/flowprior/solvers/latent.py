@@ -36,12 +36,15 @@ class LatentSolver(Solver):
     """Minimise an objective of G(z) and z, from a random or zero latent."""
 
     Settings: ClassVar[type[SettingsModel]] = LatentSettings
+    #: The setting that weighs the prior's term.
+    weight: ClassVar[str]
 
     @abstractmethod
-    def terms(self, residual: Tensor, z: Tensor, images: Tensor, log_det: Tensor) -> Terms:
+    def terms(self, weight: Tensor, residual: Tensor, z: Tensor, images: Tensor, log_det: Tensor) -> Terms:
         """The objective.
 
         Args:
+            weight: weight of the prior's term (N,).
             residual: A G(z) - y on values in [-1, 1], flat (N, M).
             z: latents (N, D).
             images: G(z) in [0, 1], not clipped.
@@ -53,6 +56,7 @@ class LatentSolver(Solver):
         settings = self.settings
         copies = settings.restarts
         many = y.repeat_interleave(copies, dim=0)
+        weight = self.value_per_image(self.weight, y, context).repeat_interleave(copies)
         start = settings.init_std * keyed_rows(
             torch.randn,
             (prior.dimensions,),
@@ -61,7 +65,7 @@ class LatentSolver(Solver):
 
         def objective(z: Tensor, rows: Rows) -> Terms:
             images, log_det = fixed.inverse(z)
-            return self.terms(RANGE * (operator.A(images) - many[rows]).flatten(1), z, images, log_det)
+            return self.terms(weight[rows], RANGE * (operator.A(images) - many[rows]).flatten(1), z, images, log_det)
 
         def finish(images: Tensor) -> Tensor:
             if settings.project:

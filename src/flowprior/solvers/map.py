@@ -29,6 +29,7 @@ class MAP(Solver):
     """
 
     name = "map"
+    per_row = ("noise_std",)
 
     class Settings(SearchSettings):
         """Settings of `map`."""
@@ -56,14 +57,14 @@ class MAP(Solver):
     def run(self, operator: Operator, y: Tensor, prior: Flow, context: Context) -> Result:
         """Search over x."""
         settings = self.settings
-        weight = 0.5 / settings.noise_std**2
         copies = settings.mirrors
+        weight = 0.5 / self.value_per_image("noise_std", y, context).square().repeat_interleave(copies)
         many = y.repeat_interleave(copies, dim=0)
 
         mirror = torch.arange(len(many), device=y.device) % copies
 
         def objective(x: Tensor, rows: Rows) -> Terms:
-            data_fit = weight * (operator.A(x) - many[rows]).square().flatten(1).sum(1)
+            data_fit = weight[rows] * (operator.A(x) - many[rows]).square().flatten(1).sum(1)
             neg_log_prob = -fixed.log_prob(_mirrored(x, mirror[rows]) if copies > 1 else x)
             return Terms(data_fit + neg_log_prob, data_fit, neg_log_prob, x)
 

@@ -78,6 +78,10 @@ class FixedFlow:
         z = torch.randn(count, self.dimensions, generator=generator) * temperature
         return self.inverse(z)[0]
 
+    def bytes_per_image(self) -> int:
+        """What a pass keeps of each image for its gradient."""
+        return int(self._library.saved_bytes(ctypes.byref(self._struct), 1)) // self._lanes
+
     def room(self, count: int) -> Room:
         """Where a pass over `count` images leaves what its gradient needs, divided so that every thread has work."""
         groups = math.ceil(count / self._lanes)

@@ -1,0 +1,60 @@
+"""How many rows are solved at once, from what one row needs and what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowprior.flows.base import Flow
+from flowprior.operators.base import Operator
+from flowprior.solvers.frozen import fixed_of
+
+#: On the CPU larger batches are no faster: what a batch may take of the memory, in bytes.
+_CPU_BUDGET = 256 * 2**20
+#: Of a GPU's free memory.
+_GPU_SHARE = 0.6
+_MOST = 4096
+#: Vectors of an image's size that a search holds beside the flow's: iterates, moments, gradients, copies.
+_VECTORS = 16
+#: Rows when there is no flow: closed forms and block matching, whose cost does not depend on it.
+_WITHOUT_FLOW = 64
+
+
+def rows_at_once(solver: str, operator: Operator, prior: Any, memory: dict[Hashable, Any]) -> int:
+    """Rows of a batch: as many as the memory of the prior's device holds, measured on one row.
+
+    Args:
+        solver: a registered solver.
+        operator: the operator; its images' shape counts.
+        prior: a flow, or what other solvers need.
+        memory: as in `flowprior.solvers.solve`.
+    """
+    if not isinstance(prior, Flow):
+        return _WITHOUT_FLOW
+    device = next(prior.parameters()).device
+    budget = _GPU_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _CPU_BUDGET
+    fixed = fixed_of(prior, memory)
+    of_flow = fixed.bytes_per_image() if fixed is not None else _autograd_bytes(prior)
+    of_row = of_flow + _VECTORS * prior.dimensions * next(prior.parameters()).element_size()
+    return max(1, min(_MOST, int(budget // of_row)))
+
+
+def _autograd_bytes(flow: Flow) -> int:
+    """What autograd keeps of one image's way through a flow for its gradient."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    reference = next(flow.parameters())
+    z = reference.new_zeros(1, flow.dimensions).requires_grad_(True)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in flow.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        values, log_det = flow.inverse(z)
+    del values, log_det
+    return sum(size for address, size in kept.items() if address not in weights)
