@@ -70,7 +70,7 @@ def test_settings_of_a_sweep_are_checked_like_any_others():
     y = torch.rand(2, *SHAPE)
     with pytest.raises(FlowpriorError, match="noise_std"):
         list(solvers.solve_points("map", operator, y, flow, [{"noise_std": -1.0}, {"noise_std": 0.1}], keys="ab"))
-    with pytest.raises(FlowpriorError, match=r"'steps' of solver 'map' was given per image.*may be given of: noise_std"):
+    with pytest.raises(FlowpriorError, match=r"'steps' of solver 'map' was given per.*given of: noise_std"):
         solvers.solve("map", operator, y, flow, weights={"steps": torch.ones(2)})
     with pytest.raises(FlowpriorError, match=r"with shape \(3,\); one value for each of 2 images"):
         solvers.solve("map", operator, y, flow, weights={"noise_std": torch.ones(3)})
