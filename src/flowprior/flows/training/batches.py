@@ -35,7 +35,7 @@ class Batches:
     def at(self, step: int) -> Tensor:
         """The batch of one step: float32 (batch, C, H, W), in [0, 1) but for added noise."""
         count = self.settings.batch
-        index = torch.tensor([self._image(step * count + i) for i in range(count)])
+        index = self._images(step * count, (step + 1) * count)
         source = generator(*self.key, "step", step)
         images = self.pixels[index]
         if self.settings.flips:
@@ -46,12 +46,20 @@ class Batches:
             images = images + self.settings.noise_std * torch.randn(images.shape, generator=source)
         return images
 
-    def _image(self, position: int) -> int:
-        epoch, place = divmod(position, len(self.pixels))
+    def _images(self, start: int, stop: int) -> Tensor:
+        """Numbers of the images at positions [start, stop) of the endless row of epochs."""
+        parts = []
+        while start < stop:
+            epoch, place = divmod(start, len(self.pixels))
+            parts.append(self._order_of(epoch)[place : place + stop - start])
+            start += len(parts[-1])
+        return torch.cat(parts)
+
+    def _order_of(self, epoch: int) -> Tensor:
         if epoch != self._epoch:
             self._epoch = epoch
             self._order = torch.randperm(len(self.pixels), generator=generator(*self.key, "epoch", epoch))
-        return int(self._order[place])
+        return self._order
 
 
 def validation_batches(pixels: np.ndarray, batch: int, bits: int, key: tuple[object, ...]) -> Iterator[Tensor]:
