@@ -15,6 +15,7 @@ from flowprior.flows.samples import TEMPERATURES, sample_rows
 from flowprior.flows.training import train
 from flowprior.flows.training.batches import Batches
 from flowprior.flows.training.loop import learning_rate
+from flowprior.learning import Lesson, learn_together
 from flowprior.params import TrainingSettings
 
 SETTINGS = TrainingSettings(steps=12, batch=8, validate_every=4, warmup=2)
@@ -213,3 +214,37 @@ def test_sample_rows_cover_the_temperatures():
     assert rows.shape == (len(TEMPERATURES), 16, 8, 8, 3)
     assert TEMPERATURES[0] == 0.0 and TEMPERATURES[-1] == 1.2
     assert (rows[0] == rows[0, :1]).all()
+
+
+def lesson(tmp_path, name, **changes):
+    np.save(tmp_path / "images.npy", pixels())
+    np.save(tmp_path / "validation.npy", pixels(16, 1))
+    prior = {"flow": "haar_glow", "settings": SMALL_FLOWS["haar_glow"], "training": SETTINGS.model_dump()}
+    facts = {"prior": prior, "bits": 8, "seed": 3, "threads": 2, **changes}
+    places = {"images": "images.npy", "validation": "validation.npy", "folder": name, "state": f"{name}-state"}
+    return Lesson(**{key: str(tmp_path / place) for key, place in places.items()}, **facts)
+
+
+def test_two_processes_learn_what_one_does(tmp_path):
+    """At the same batch, shared: the same loss curve and flow to rounding, resumed or not, from one writer."""
+    for processes, name in ((1, "one"), (2, "two")):
+        learn_together(lesson(tmp_path, name), processes)
+    curves = [
+        [json.loads(line) for line in (tmp_path / name / "history.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    assert [record["step"] for record in curves[0]] == [record["step"] for record in curves[1]] == [4, 8, 12]
+    for field in ("loss_bits_per_dim", "validation_bits_per_dim"):
+        left, right = ([record[field] for record in curve] for curve in curves)
+        np.testing.assert_allclose(left, right, rtol=1e-4)
+    one, two = (load_flow(tmp_path / name) for name in ("one", "two"))
+    x = torch.rand(4, 3, 8, 8)
+    torch.testing.assert_close(one.log_prob(x), two.log_prob(x), rtol=1e-3, atol=0.5)
+    assert not list(tmp_path.glob("*-state"))
+
+
+def test_a_failure_in_one_of_several_processes_is_said(tmp_path):
+    settings = {"flow": "haar_glow", "settings": {"levels": 5}, "training": SETTINGS.model_dump()}
+    with pytest.raises(FlowpriorError, match="training in 2 processes ended with status"):
+        learn_together(lesson(tmp_path, "bad", prior=settings), 2)
+    assert not (tmp_path / "bad").exists()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from flowprior.errors import FlowpriorError
 from flowprior.flows.base import Flow, bits_per_dim
 from flowprior.flows.training.batches import Batches, validation_batches
+from flowprior.flows.training.ranks import Ranks
 from flowprior.flows.training.state import RunState
 from flowprior.parallel import one_core_each
 from flowprior.params import TrainingSettings
@@ -73,6 +74,7 @@ def train(
     state_folder: Path | None = None,
     progress: ProgressLike | None = None,
     workers: int = 1,
+    ranks: Ranks | None = None,
 ) -> Trained:
     """Train a flow on 8-bit pixels.
 
@@ -88,11 +90,14 @@ def train(
         key: identity of the run; every random number follows from it.
         state_folder: where the run's state is kept for resuming; None: nowhere.
         progress: told how far the run is: a `flowprior.progress.Progress`, or anything with its two methods.
-        workers: CPU cores that share each batch; 1 on a GPU.
+        workers: CPU cores that share this process's part of each batch; 1 on a GPU.
+        ranks: the processes that share each batch (`flowprior.flows.training.ranks`); None: this one alone.
+            `settings.batch` is that of all together. All come back with the same flow.
 
     Raises:
         FlowpriorError: the loss stopped being finite.
     """
+    ranks = ranks or Ranks()
     device = next(flow.parameters()).device
     batches = Batches(train_pixels, bits, settings, key)
     run = _begin(flow, batches, settings, device)
@@ -107,16 +112,16 @@ def train(
             since, count = time.perf_counter(), stop - run.step
             loss_sum = torch.zeros((), device=device)
             while run.step < stop:
-                loss = _step(run, batches.at(run.step).to(device).chunk(workers), bits, settings, each)
+                loss = _step(run, batches.at(run.step).to(device), bits, settings, each, workers, ranks)
                 loss_sum += loss
                 run.step += 1
                 if progress and run.step % 10 == 0:
                     progress.update(run.step, bits_per_dim=round(float(loss), 3))
             speed = count * settings.batch / (time.perf_counter() - since)
             run.seconds = before + time.perf_counter() - started
-            _validate(run, validation_pixels, bits, settings, key, float(loss_sum) / count, speed, each)
+            _validate(run, validation_pixels, bits, settings, key, float(loss_sum) / count, speed, each, ranks)
             run.seconds = before + time.perf_counter() - started
-            if state_folder is not None:
+            if state_folder is not None and ranks.writes:
                 run.save(state_folder, identity)
     kept = run.kept
     assert isinstance(kept, Flow)
@@ -137,13 +142,15 @@ def _stale(run: RunState, settings: TrainingSettings) -> bool:
     return settings.patience is not None and run.stale >= settings.patience
 
 
-def _step(run: RunState, parts: Sequence[Tensor], bits: int, settings: TrainingSettings, each: Each) -> Tensor:
+def _step(
+    run: RunState, batch: Tensor, bits: int, settings: TrainingSettings, each: Each, workers: int, ranks: Ranks
+) -> Tensor:
     flow = run.flow
     assert isinstance(flow, Flow)
     for group in run.optimiser.param_groups:
         group["lr"] = learning_rate(settings, run.step)
     parameters = list(flow.parameters())
-    count = sum(len(part) for part in parts)
+    count = len(batch)
 
     def share(images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         images = images.contiguous(memory_format=torch.channels_last)
@@ -151,10 +158,12 @@ def _step(run: RunState, parts: Sequence[Tensor], bits: int, settings: TrainingS
             loss = -flow.log_prob(images).sum() / count
         return loss.detach(), torch.autograd.grad(loss, parameters)
 
-    losses, gradients = zip(*each(share, parts), strict=True)
+    losses, gradients = zip(*each(share, ranks.part(batch).chunk(workers)), strict=True)
+    loss = torch.stack(losses).sum()
     for parameter, *shares in zip(parameters, *gradients, strict=True):
         # Fused Adam walks raw memory: the gradient must lie in memory as its parameter does.
         parameter.grad = torch.empty_like(parameter).copy_(torch.stack(shares).sum(0))
+    ranks.add_up([loss, *(parameter.grad for parameter in parameters if parameter.grad is not None)])
     if settings.clip_value is not None:
         nn.utils.clip_grad_value_(parameters, settings.clip_value)
     norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm or math.inf)
@@ -165,7 +174,7 @@ def _step(run: RunState, parts: Sequence[Tensor], bits: int, settings: TrainingS
         )
     run.optimiser.step()
     _average(run.averaged, flow, min(settings.ema, (1 + run.step) / (10 + run.step)) if settings.ema else 0.0)
-    return bits_per_dim(-torch.stack(losses).sum(), flow.dimensions, bits)
+    return bits_per_dim(-loss, flow.dimensions, bits)
 
 
 def learning_rate(settings: TrainingSettings, step: int) -> float:
@@ -193,6 +202,7 @@ def _validate(
     loss: float,
     speed: float,
     each: Each,
+    ranks: Ranks,
 ) -> None:
     averaged = run.averaged
     assert isinstance(averaged, Flow)
@@ -202,8 +212,13 @@ def _validate(
         with torch.no_grad():  # a thread does not inherit the mode of the one that started it
             return averaged.log_prob(images.to(device))
 
-    values = each(share, list(validation_batches(pixels, 64, bits, key)))
-    value = float(bits_per_dim(torch.cat(values).mean(), averaged.dimensions, bits))
+    own = list(validation_batches(pixels, 64, bits, key))[ranks.rank :: ranks.size]
+    total = torch.stack(
+        [values.double().sum() for values in each(share, own)] or [torch.zeros((), dtype=torch.float64)]
+    )
+    mean = total.sum().to(device)
+    ranks.add_up([mean])
+    value = float(bits_per_dim(mean / len(pixels), averaged.dimensions, bits))
     if value < run.best:
         run.best, run.stale = value, 0
         run.kept.load_state_dict(averaged.state_dict())
