@@ -206,9 +206,9 @@ def test_under_mirror_images_of_the_prior_a_mirrored_problem_has_the_mirrored_so
 def test_the_start_from_sample_moments_is_the_flows_best_linear_estimate():
     operator, y = problem("center_mask")
     flow = prior_of("map")
-    samples = torch.cat([flow.sample(256, generator=generator(7, "moments", start)) for start in (0, 256)])
+    samples = torch.cat([flow.sample(n, generator=generator(7, "moments", at)) for at, n in ((0, 1024), (1024, 476))])
     expected = Gaussian.fit(samples.clamp(0, 1)).posterior_mean(operator, y, 0.05).clamp(0, 1)
-    settings = {"start": "sample_moments", "samples": 512, "samples_noise_std": 0.05, "learning_rate": 1e-9}
+    settings = {"start": "sample_moments", "samples": 1500, "samples_noise_std": 0.05, "learning_rate": 1e-9}
     found = solvers.solve("map", operator, y, flow, keys=NAMES, seed=7, steps=1, **settings)
     torch.testing.assert_close(found.images, expected, rtol=0, atol=1e-5)
 

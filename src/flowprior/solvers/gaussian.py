@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from flowprior.operators.base import Operator
 
 #: 64x64 colour images: a covariance of 1.2 GB. Beyond that a dense Gaussian is no baseline any more.
 MAX_DIMENSIONS = 12288
+_MIDDLE = 0.5
 
 
 @dataclass(frozen=True)
@@ -38,23 +40,38 @@ class Gaussian:
         Raises:
             FlowpriorError: fewer than two images, or too many values for a dense covariance.
         """
-        shape = (images.shape[1], images.shape[2], images.shape[3])
-        dimensions = math.prod(shape)
-        if dimensions > MAX_DIMENSIONS:
-            raise FlowpriorError(
-                f"a dense Gaussian takes at most {MAX_DIMENSIONS} values per image, got {dimensions}; drop linear_mmse"
-            )
-        if len(images) < 2:
-            raise FlowpriorError(f"a covariance needs at least 2 images, got {len(images)}")
-        total = torch.zeros(dimensions, dtype=torch.float64)
-        products = torch.zeros(dimensions, dimensions, dtype=torch.float64)
-        for block in images.flatten(1).split(4096):
-            values = block.double()
-            total += values.sum(0)
-            products.addmm_(values.T, values)
-        mean = total / len(images)
-        covariance = products / len(images) - torch.outer(mean, mean)
-        return cls(shape, mean, covariance)
+        return cls.fit_parts(block.double() for block in images.split(4096))
+
+    @classmethod
+    def fit_parts(cls, parts: Iterable[Tensor]) -> Gaussian:
+        """As `fit`, of images that come in parts (n, C, H, W) and are never held together.
+
+        Products within a part are computed in its own type, sums of parts in float64.
+
+        Raises:
+            FlowpriorError: as `fit`.
+        """
+        count, total, products, shape = 0, torch.empty(0), torch.empty(0), (0, 0, 0)
+        for part in parts:
+            if count == 0:
+                shape = (part.shape[1], part.shape[2], part.shape[3])
+                dimensions = math.prod(shape)
+                if dimensions > MAX_DIMENSIONS:
+                    raise FlowpriorError(
+                        f"a dense Gaussian takes at most {MAX_DIMENSIONS} values per image, got {dimensions}; "
+                        "drop linear_mmse"
+                    )
+                total = torch.zeros(dimensions, dtype=torch.float64)
+                products = torch.zeros(dimensions, dimensions, dtype=torch.float64)
+            # Around mid-grey: of small numbers less is rounded away.
+            values = part.flatten(1) - _MIDDLE
+            count += len(values)
+            total += values.double().sum(0)
+            products += values.T @ values
+        if count < 2:
+            raise FlowpriorError(f"a covariance needs at least 2 images, got {count}")
+        mean = total / count
+        return cls(shape, mean + _MIDDLE, products / count - torch.outer(mean, mean))
 
     def posterior_mean(self, operator: Operator, y: Tensor, noise_std: float) -> Tensor:
         """Posterior means m + C A^T (A C A^T + sigma^2 I)^-1 (y - A m) of a batch, by one linear solve in float64.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 from flowprior.errors import FlowpriorError
@@ -10,7 +12,7 @@ from flowprior.flows.fixed import FixedFlow
 from flowprior.randomness import generator
 from flowprior.solvers.gaussian import Gaussian
 
-_BATCH = 256
+_BATCH = 1024
 
 
 def sample_moments(prior: Flow | FixedFlow, samples: int, seed: int) -> Gaussian:
@@ -28,19 +30,17 @@ def sample_moments(prior: Flow | FixedFlow, samples: int, seed: int) -> Gaussian
     Raises:
         FlowpriorError: samples are not finite, or images too large for a dense covariance.
     """
-    return Gaussian.fit(_samples(prior, samples, seed))
+    return Gaussian.fit_parts(_samples(prior, samples, seed))
 
 
-def _samples(prior: Flow | FixedFlow, samples: int, seed: int) -> torch.Tensor:
-    parts = []
+def _samples(prior: Flow | FixedFlow, samples: int, seed: int) -> Iterator[torch.Tensor]:
     for start in range(0, samples, _BATCH):
         source = generator(seed, "moments", start)
-        parts.append(prior.sample(min(_BATCH, samples - start), generator=source).cpu())
-    images = torch.cat(parts)
-    finite = torch.isfinite(images).flatten(1).all(1)
-    if not bool(finite.all()):
-        raise FlowpriorError(
-            f"{int((~finite).sum())} of {samples} samples of the flow are not finite; "
-            "train it longer, or start the search elsewhere"
-        )
-    return images.clamp(0, 1)
+        images = prior.sample(min(_BATCH, samples - start), generator=source).cpu()
+        broken = int((~torch.isfinite(images)).flatten(1).any(1).sum())
+        if broken:
+            raise FlowpriorError(
+                f"{broken} of {len(images)} samples of the flow are not finite; "
+                "train it longer, or start the search elsewhere"
+            )
+        yield images.clamp(0, 1)
