@@ -229,6 +229,26 @@ def test_the_moments_of_samples_are_fitted_once_per_memory():
     assert torch.isfinite(other.images).all()
 
 
+class Sampler:
+    """Stands for a flow of which some samples are not finite."""
+
+    def __init__(self, broken):
+        self.broken = broken
+
+    def sample(self, count, generator):
+        images = torch.rand(count, *SHAPE, generator=generator)
+        images[: self.broken, 0, 0, 0] = torch.nan
+        return images
+
+
+def test_a_few_samples_that_are_not_finite_are_left_out():
+    found = sample_moments(Sampler(10), 1024, 0)
+    wanted = torch.rand(1024, *SHAPE, generator=generator(0, "moments", 0))[10:]
+    torch.testing.assert_close(found.mean, wanted.flatten(1).double().mean(0), rtol=0, atol=1e-6)
+    with pytest.raises(FlowpriorError, match="11 of 1024 samples of the flow are not finite"):
+        sample_moments(Sampler(11), 1024, 0)
+
+
 def test_trace_belongs_to_the_returned_images():
     operator, y = problem()
     observed = solvers.solve(

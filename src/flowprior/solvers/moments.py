@@ -13,6 +13,8 @@ from flowprior.randomness import generator
 from flowprior.solvers.gaussian import Gaussian
 
 _BATCH = 1024
+#: A flow without 1x1 convolutions throws a few samples in thousands out of range: so many of a batch are left out.
+_TOLERATED = 0.01
 
 
 def sample_moments(prior: Flow | FixedFlow, samples: int, seed: int) -> Gaussian:
@@ -28,7 +30,7 @@ def sample_moments(prior: Flow | FixedFlow, samples: int, seed: int) -> Gaussian
         seed: seed of the samples.
 
     Raises:
-        FlowpriorError: samples are not finite, or images too large for a dense covariance.
+        FlowpriorError: more than 1 % of a batch of samples are not finite, or images too large for a dense covariance.
     """
     return Gaussian.fit_parts(_samples(prior, samples, seed))
 
@@ -37,10 +39,11 @@ def _samples(prior: Flow | FixedFlow, samples: int, seed: int) -> Iterator[torch
     for start in range(0, samples, _BATCH):
         source = generator(seed, "moments", start)
         images = prior.sample(min(_BATCH, samples - start), generator=source).cpu()
-        broken = int((~torch.isfinite(images)).flatten(1).any(1).sum())
-        if broken:
+        finite = torch.isfinite(images).flatten(1).all(1)
+        broken = len(images) - int(finite.sum())
+        if broken > _TOLERATED * len(images):
             raise FlowpriorError(
                 f"{broken} of {len(images)} samples of the flow are not finite; "
                 "train it longer, or start the search elsewhere"
             )
-        yield images.clamp(0, 1)
+        yield images[finite].clamp(0, 1)
