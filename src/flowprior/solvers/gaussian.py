@@ -73,24 +73,15 @@ class Gaussian:
         mean = total / count
         return cls(shape, mean + _MIDDLE, products / count - torch.outer(mean, mean))
 
-    def posterior_mean(self, operator: Operator, y: Tensor, noise_std: float) -> Tensor:
-        """Posterior means m + C A^T (A C A^T + sigma^2 I)^-1 (y - A m) of a batch, by one linear solve in float64.
-
-        Args:
-            operator: the measurement operator A.
-            y: measurements (N, *operator.measurement_shape).
-            noise_std: assumed noise sigma, on values in [0, 1].
-
-        Returns:
-            Images (N, C, H, W), not clipped, of y's type and device.
-        """
+    def observed(self, operator: Operator) -> Observed:
+        """What every posterior mean under an operator needs, whatever the noise: the costly part of it."""
         forward = operator.matrix()
         cross = self.covariance @ forward.T
-        gram = forward @ cross
-        gram.diagonal().add_(noise_std**2)
-        residual = y.detach().cpu().double().flatten(1) - self.mean @ forward.T
-        solution = torch.linalg.solve(gram, residual.T)
-        return (self.mean[:, None] + cross @ solution).T.reshape(-1, *self.shape).to(y)
+        return Observed(self, forward, cross, forward @ cross)
+
+    def posterior_mean(self, operator: Operator, y: Tensor, noise_std: float) -> Tensor:
+        """Posterior means of a batch; see `Observed.posterior_mean`."""
+        return self.observed(operator).posterior_mean(y, noise_std)
 
     def save(self, path: Path) -> None:
         """Write mean and covariance as .npz, in float32."""
@@ -112,3 +103,37 @@ class Gaussian:
                 torch.from_numpy(arrays["mean"]).double(),
                 torch.from_numpy(arrays["covariance"]).double(),
             )
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A Gaussian seen through an operator, in float64.
+
+    Attributes:
+        gaussian: of the images.
+        forward: A (M, D).
+        cross: C A^T (D, M).
+        gram: A C A^T (M, M).
+    """
+
+    gaussian: Gaussian
+    forward: Tensor
+    cross: Tensor
+    gram: Tensor
+
+    def posterior_mean(self, y: Tensor, noise_std: float) -> Tensor:
+        """Posterior means m + C A^T (A C A^T + sigma^2 I)^-1 (y - A m) of a batch, by one linear solve.
+
+        Args:
+            y: measurements (N, *operator.measurement_shape).
+            noise_std: assumed noise sigma, on values in [0, 1].
+
+        Returns:
+            Images (N, C, H, W), not clipped, of y's type and device.
+        """
+        gram = self.gram.clone()
+        gram.diagonal().add_(noise_std**2)
+        mean = self.gaussian.mean
+        residual = y.detach().cpu().double().flatten(1) - mean @ self.forward.T
+        solution = torch.linalg.solve(gram, residual.T)
+        return (mean[:, None] + self.cross @ solution).T.reshape(-1, *self.gaussian.shape).to(y)
