@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from flowprior.errors import FlowpriorError
 from flowprior.params import Experiment
+from flowprior.solvers import OTHER_PRIORS
 
 #: Splits on which methods are run; settings are chosen on the first and reported on the second.
 SOLVED_SPLITS = ("validation", "test")
@@ -53,8 +54,12 @@ def jobs(experiment: Experiment) -> tuple[Job, ...]:
 
 
 def splits_of(experiment: Experiment, method: str, task: str) -> tuple[str, ...]:
-    """Splits that a method solves on a task: with one setting there is nothing to choose on validation images."""
-    return ("test",) if len(experiment.points(method, task)) == 1 else SOLVED_SPLITS
+    """Splits that a method solves: a slow one (with `images` set) of one setting skips the validation images.
+
+    Any other solves them even with nothing to choose: the best method and the best baseline are chosen on them too.
+    """
+    slow = experiment.methods[method].images is not None and experiment.solver_of(method) not in OTHER_PRIORS
+    return ("test",) if slow and len(experiment.points(method, task)) == 1 else SOLVED_SPLITS
 
 
 def without_missing_solvers(experiment: Experiment) -> tuple[Experiment, dict[str, str]]:
