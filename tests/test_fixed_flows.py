@@ -58,17 +58,28 @@ def test_an_image_alone_is_the_image_among_others_to_the_bit(name):
     flow = small_flow(name, dtype=torch.float32)
     fixed = FixedFlow(flow)
     x = torch.rand(37, *SHAPE, generator=torch.Generator().manual_seed(1))
-    threads = torch.get_num_threads()
     whole = fixed.log_prob(x)
-    try:
-        for number in (1, 2, 3):
-            torch.set_num_threads(number)
-            assert torch.equal(fixed.log_prob(x), whole)
-    finally:
-        torch.set_num_threads(threads)
+    for number in (1, 2, 3):
+        assert torch.equal(fixed.with_threads(number).log_prob(x), whole)
     for start, stop in ((0, 1), (5, 12), (7, 16), (20, 37)):
         assert torch.equal(fixed.log_prob(x[start:stop]), whole[start:stop])
     assert fixed.log_prob(x[:0]).shape == (0,)
+
+
+@needs_compiler
+def test_a_gradient_is_taken_once_and_passes_do_not_share_memory():
+    fixed = FixedFlow(small_flow("haar_glow", dtype=torch.float32))
+    first, second = (torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(i)) for i in (1, 2))
+    wanted = []
+    for x in (first, second):
+        variable = x.clone().requires_grad_(True)
+        wanted.append(torch.autograd.grad(fixed.log_prob(variable).sum(), variable)[0])
+    variables = [x.clone().requires_grad_(True) for x in (first, second)]
+    values = [fixed.log_prob(variable) for variable in variables]
+    for value, variable, gradient in zip(values, variables, wanted, strict=True):
+        assert torch.equal(torch.autograd.grad(value.sum(), variable, retain_graph=True)[0], gradient)
+    with pytest.raises(RuntimeError, match="taken once"):
+        torch.autograd.grad(values[0].sum(), variables[0])
 
 
 @needs_compiler
@@ -103,6 +114,22 @@ def test_a_solution_is_that_of_the_flow_itself(solver, monkeypatch):
     plain = solvers.solve(solver, operator, y, flow, steps=20)
     torch.testing.assert_close(quick.images, plain.images, rtol=0, atol=1e-3)
     torch.testing.assert_close(quick.trace.values["loss"], plain.trace.values["loss"], rtol=1e-3, atol=1e-2)
+
+
+@needs_compiler
+def test_a_search_leaves_torch_its_threads():
+    operator, flow = small_operator("identity", SHAPE), small_flow("haar_glow", SHAPE, torch.float32)
+    before = torch.get_num_threads()
+    seen = []
+    try:
+        torch.set_num_threads(2)
+        solvers.solve(
+            "map", operator, torch.rand(2, *SHAPE), flow, steps=1,
+            observer=lambda images: seen.append(torch.get_num_threads()) or {},
+        )  # fmt: skip
+        assert set(seen) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_constants_are_folded_once():

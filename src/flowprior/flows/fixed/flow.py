@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import math
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ _KINDS = {"squeeze": 0, "haar": 0, "affine": 1, "coupling": 2, "split": 3}
 _RULES = {"tanh": 0, "sigmoid": 1, "additive": 2}
 _FORWARD, _FORWARD_GRADIENT, _INVERSE, _INVERSE_GRADIENT = range(4)
 _TILE = 6
+#: Rooms kept: those of a full batch and of a last, smaller one.
+_ROOMS = 2
 _MOST_CHANNELS, _LARGEST_KERNEL = 4096, 3
 #: Flows with more weights than the caches hold run several groups of images at once, so that weights are fetched less.
 _HEAVY, _GROUPS = 1_000_000, 8
@@ -32,7 +35,8 @@ class Room(NamedTuple):
 class FixedFlow:
     """Forward, inverse and density of a flow whose weights do not change, on the CPU in float32.
 
-    It copies what it needs; later changes of the flow's weights do not reach it. Threads: those torch was given.
+    It copies what it needs; later changes of the flow's weights do not reach it. Threads: those torch has, or
+    `with_threads`.
 
     Args:
         flow: the flow.
@@ -49,6 +53,8 @@ class FixedFlow:
             raise NotFoldableError(f"{reference.dtype} on {reference.device}, kernel: {library is not None}")
         self.name, self.shape, self.dimensions = flow.name, flow.shape, flow.dimensions
         self._library = library
+        self._threads: int | None = None
+        self._rooms: list[Room] = []
         self._held: list[Any] = []
         self._struct = self._written(folded(flow), flow)
         self._lanes = int(library.lanes())
@@ -78,6 +84,17 @@ class FixedFlow:
         z = torch.randn(count, self.dimensions, generator=generator) * temperature
         return self.inverse(z)[0]
 
+    def with_threads(self, threads: int) -> FixedFlow:
+        """The same flow on so many threads, however many torch has."""
+        other = copy.copy(self)
+        other._threads, other._rooms = threads, []
+        return other
+
+    @property
+    def threads(self) -> int:
+        """How many threads share a batch."""
+        return self._threads or torch.get_num_threads()
+
     def bytes_per_image(self) -> int:
         """What a pass keeps of each image for its gradient."""
         return int(self._library.saved_bytes(ctypes.byref(self._struct), 1)) // self._lanes
@@ -85,9 +102,16 @@ class FixedFlow:
     def room(self, count: int) -> Room:
         """Where a pass over `count` images leaves what its gradient needs, divided so that every thread has work."""
         groups = math.ceil(count / self._lanes)
-        at_once = max(1, min(self._most_groups, groups // torch.get_num_threads()))
-        size = self._library.saved_bytes(ctypes.byref(self._struct), at_once)
-        return Room(at_once, torch.empty(math.ceil(groups / at_once) * size, dtype=torch.uint8))
+        at_once = max(1, min(self._most_groups, groups // self.threads))
+        size = math.ceil(groups / at_once) * int(self._library.saved_bytes(ctypes.byref(self._struct), at_once))
+        for number, known in enumerate(self._rooms):
+            if known.at_once == at_once and len(known.saved) == size:
+                return self._rooms.pop(number)
+        return Room(at_once, torch.empty(size, dtype=torch.uint8))
+
+    def leave(self, room: Room) -> None:
+        """Keep a room for the next pass: fresh memory of megabytes costs more than what is done in it."""
+        self._rooms = [*self._rooms[-_ROOMS + 1 :], room]
 
     def run(self, number: int, rows: Tensor, by_log_det: Tensor | None, room: Room) -> tuple[Tensor, Tensor]:
         """One pass of the kernel over rows (N, D): 0 forward, 1 its gradient, 2 inverse, 3 its gradient."""
@@ -100,7 +124,7 @@ class FixedFlow:
             log_det.data_ptr(),
             room.saved.data_ptr(),
         )
-        threads = torch.get_num_threads()
+        threads = self.threads
         if self._library.run(ctypes.byref(self._struct), number, len(rows), room.at_once, threads, *addresses):
             raise MemoryError(f"flow '{self.name}': no memory for {threads} threads")
         return out, log_det
@@ -180,4 +204,9 @@ class _Pass(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor]:  # type: ignore[override]
         by_rows, by_log_det = gradients
-        return None, None, ctx.flow.run(ctx.number + 1, by_rows, by_log_det.contiguous(), ctx.room)[0]
+        if ctx.room is None:
+            raise RuntimeError("a pass of a fixed flow has one gradient, taken once; evaluate it again")
+        by_input = ctx.flow.run(ctx.number + 1, by_rows, by_log_det.contiguous(), ctx.room)[0]
+        ctx.flow.leave(ctx.room)
+        ctx.room = None
+        return None, None, by_input
