@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help install run test lint schema ui publish repro lock clean
+.PHONY: help install run test lint bench schema ui publish repro lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -39,6 +39,9 @@ lint: $(STAMP)  ## style, types, workflow
 	mypy
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+
+bench: $(STAMP)  ## speed, memory and quality beside plain torch (QUICK=1: in three minutes)
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 schema: $(STAMP)  ## write the schemas that the settings of the pieces imply
 	flowprior schema

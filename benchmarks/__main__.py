@@ -1,0 +1,87 @@
+"""`python -m benchmarks [--quick] [--only NAME ...] [--out FOLDER]`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.model import Options, Part, say
+from flowprior.errors import FlowpriorError, UnknownNameError, one_line_errors
+
+#: In the order in which they run; the last only with --results.
+PARTS = ("inversion", "quality", "training", "peers", "memory", "workflow_share")
+_DEFAULT_OUT = Path(__file__).parent / "results"
+
+
+def chosen(only: Sequence[str] | None, results: Path | None) -> tuple[str, ...]:
+    """The parts to run.
+
+    Raises:
+        UnknownNameError: a part of such a name there is none; the nearest is named.
+        FlowpriorError: `workflow_share` without results.
+    """
+    for name in only or ():
+        if name not in PARTS:
+            raise UnknownNameError("benchmark", name, PARTS)
+    if only and "workflow_share" in only and results is None:
+        raise FlowpriorError("workflow_share needs a finished run: --results results/<experiment>")
+    return tuple(name for name in PARTS if (name in only if only else name != "workflow_share" or results is not None))
+
+
+def measure(name: str, options: Options, ceiling: float) -> Part:
+    """Run one part."""
+    from benchmarks import inversion, memory, peers, quality, training, workflow_share
+
+    if name == "inversion":
+        return inversion.run(options, ceiling)
+    runs = {
+        "quality": quality,
+        "training": training,
+        "peers": peers,
+        "memory": memory,
+        "workflow_share": workflow_share,
+    }
+    return runs[name].run(options)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, and write after each part what is known so far."""
+    options, names = _parsed(arguments)
+    from benchmarks import plots, table
+    from benchmarks.machine import machine
+
+    say("machine")
+    about = machine()
+    parts: dict[str, Part] = {}
+    for name in names:
+        say(name)
+        started = time.perf_counter()
+        part = measure(name, options, about["matmul_gflops"]["all_threads"])
+        parts[name] = replace(part, seconds=round(time.perf_counter() - started, 1))
+        say(f"  {parts[name].seconds:.0f} s")
+        report = table.write(options.out, about, options.quick, parts)
+    plots.draw(report, options.out)
+    print(table.markdown(about, options.quick, parts))
+    say(f"Written to {options.out}: bench.json, bench.md and plots.")
+
+
+def _parsed(arguments: Sequence[str] | None) -> tuple[Options, tuple[str, ...]]:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ratios of speed within one run.")
+    parser.add_argument("--quick", action="store_true", help="smaller problems: under three minutes on two idle cores")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help=f"parts to run, of {', '.join(PARTS)}")
+    parser.add_argument("--out", type=Path, default=_DEFAULT_OUT, metavar="FOLDER", help="where results are written")
+    parser.add_argument("--flow", type=Path, metavar="FOLDER", help="quality: a trained flow, with --images")
+    parser.add_argument("--images", type=Path, metavar="FILE", help="quality: its test images, uint8 (N, H, W, 3) .npy")
+    parser.add_argument("--results", type=Path, metavar="FOLDER", help="workflow_share: results of a finished run")
+    given = parser.parse_args(arguments)
+    names = chosen(given.only, given.results)
+    given.out.mkdir(parents=True, exist_ok=True)
+    return Options(given.quick, given.out, given.flow, given.images, given.results), names
+
+
+if __name__ == "__main__":
+    with one_line_errors("benchmarks"):
+        main()
