@@ -71,13 +71,13 @@ def prepared(options: Options) -> tuple[str, dict[str, ImageSet]]:
 def _photographs(options: Options, count: int) -> Subject:
     key, splits = prepared(options)
     settings = TrainingSettings(
-        steps=150 if options.quick else 1500,
+        steps=120 if options.quick else 1500,
         batch=64,
         learning_rate=3e-3,
         noise_std=0.012,
         warmup=30 if options.quick else 100,
         ema=0.98 if options.quick else 0.995,
-        validate_every=150 if options.quick else 250,
+        validate_every=120 if options.quick else 250,
     )
     facts = {"flow": _FLOW, "data": key, "training": settings.model_dump()}
     folder = options.out / f"flow-{settings.steps}-steps-{fingerprint(facts)}"

@@ -18,6 +18,7 @@ from flowprior.report.style import DPI, TEXT_WIDTH, new_figure, styled
 
 _COLOURS = {"plain": "#999999", "frozen": "#5b8db8", "flowprior": "#c8452f"}
 _CYCLE = ("#999999", "#8fbcd9", "#5b8db8", "#2b5c8a", "#2e8b57", "#c8452f")
+_BEHIND: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 _TARGET: dict[str, Any] = {"color": "#333333", "linestyle": "--", "linewidth": 0.8}
 
 
@@ -63,8 +64,8 @@ def _quality(part: Mapping[str, Any]) -> Figure:
             colour = _CYCLE[labels.index(curve["label"]) % len(_CYCLE)]
             known = [(x, y) for x, y in zip(curve["x"], curve["y"], strict=True) if x > 1e-3]
             axis.plot(*zip(*known, strict=True), color=colour, label=curve["label"])
-            axis.axhline(curve["level"], **_TARGET)
         level = next(curve["level"] for curve in curves if curve["panel"] == panel)
+        axis.axhline(level, **_TARGET)
         axis.set(xscale="log", title=panel, xlabel="seconds", ylabel="mean PSNR, dB")
         top = max(max(curve["y"]) for curve in curves if curve["panel"] == panel)
         axis.set_ylim(level - 8, top + 0.5)
@@ -93,7 +94,11 @@ def _peers(part: Mapping[str, Any]) -> Figure:
 def _memory(part: Mapping[str, Any]) -> Figure:
     figure = new_figure(TEXT_WIDTH / 2, 2.4)
     axis = figure.subplots()
-    axis.plot(*zip(*((row["facts"]["images"], row["value"]) for row in part["rows"]), strict=True), marker="o")
+    axis.plot(
+        *zip(*((row["facts"]["images"], row["value"]) for row in part["rows"]), strict=True),
+        marker="o",
+        color=_COLOURS["flowprior"],
+    )
     axis.axhline(part["rows"][-1]["target"]["value"], **_TARGET)
     axis.set(xlabel="images of one job", ylabel="peak memory, GB", ylim=(0, None), xlim=(0, None))
     return figure
@@ -120,15 +125,16 @@ def _bars(axis: Axes, rows: list[Any], label: str, by: str) -> None:
         spread = [[found["value"] - found["low"]], [found["high"] - found["value"]]]
         colour = _COLOURS.get(row["contender"], _COLOURS["flowprior"])
         axis.barh(place, found["value"], 0.7, xerr=spread, color=colour, error_kw={"linewidth": 0.8})
-        axis.annotate(f" {found['value']:.1f}", (found["high"], place), va="center", fontsize=7)
+        axis.annotate(f" {found['value']:.1f}", (found["high"], place), va="center", fontsize=7, bbox=_BEHIND)
         if row["target"]:
             axis.plot([row["target"]["value"]] * 2, [place - 0.45, place + 0.45], **_TARGET)
         places.setdefault(row["facts"].get("label", row[by]), []).append(place)
+    widest = max(max(row["ratio"]["high"], (row["target"] or {"value": 0})["value"]) for row in rows)
     centres = [sum(own) / len(own) for own in places.values()]
-    axis.set_yticks(centres, [textwrap.fill(name, 36) for name in places])
+    axis.set_yticks(centres, [name.replace(" (", "\n(", 1) for name in places])
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.axvline(1, color="#999999", linewidth=0.6)
-    axis.set(xlabel=label, xlim=(0, 1.15 * max(row["ratio"]["high"] for row in rows)))
+    axis.set(xlabel=label, xlim=(0, 1.15 * widest))
     axis.grid(axis="y", visible=False)
 
 

@@ -97,7 +97,8 @@ def _about(machine: Mapping[str, Any], quick: bool) -> list[str]:
     lanes = machine["kernel_lanes"]
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores ({', '.join(machine['vector_flags'])}), torch {machine['torch']}, "
-        f"{machine['threads']} threads. Kernel: {f'{lanes} lanes' if lanes else 'none, torch runs all flows'}.",
+        f"threads of torch: {machine['threads']}. "
+        f"Kernel: {f'{lanes} lanes' if lanes else 'none, torch runs all flows'}.",
         f"Torch's float32 matrix product: {matmul['one_thread']:.0f} GFLOP/s on one thread, "
         f"{matmul['all_threads']:.0f} on all; its best 3x3 convolution: {convolution['gflops']:.0f} "
         f"({convolution['shape']}).",

@@ -25,7 +25,7 @@ class Contender:
 
     run: Callable[[int], float | None]
     work: float = 1.0
-    least: int = 6
+    least: int = 5
 
 
 @dataclass(frozen=True)
