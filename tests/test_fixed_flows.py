@@ -8,7 +8,7 @@ import torch
 from pieces import SMALL_FLOWS, small_flow, small_operator
 
 from flowprior import flows, solvers
-from flowprior.flows.fixed import FixedFlow, NotFoldableError, compiled, folded
+from flowprior.flows.fixed import FixedFlow, FixedLikelihood, NotFoldableError, compiled, folded
 from flowprior.flows.layers import Bijection
 
 SHAPE = (3, 8, 8)
@@ -50,6 +50,37 @@ def test_both_directions_and_their_gradients_are_the_flows(name, shape, settings
         for found, wanted in zip(ends[1], ends[0], strict=True):
             close(found.detach(), wanted.detach())
     close(fixed.log_prob(x), flow.log_prob(x).detach())
+
+
+@needs_compiler
+@pytest.mark.parametrize(("name", "shape", "settings"), CASES)
+def test_gradients_by_weights_are_autograds(name, shape, settings):
+    flow = small_flow(name, shape, torch.float32, **settings)
+    likelihood = FixedLikelihood(flow)
+    x = torch.rand(21, *shape, generator=torch.Generator().manual_seed(1))
+    for change in (1.0, 1.02):  # what is written once must follow the weights
+        with torch.no_grad():
+            for parameter in flow.parameters():
+                parameter *= change
+        likelihood.refresh()
+        shares = [likelihood.share(part) for part in x.split([3, 17, 1])]
+        loss = -flow.log_prob(x).mean()
+        wanted = torch.autograd.grad(loss, list(flow.parameters()))
+        close(torch.stack([share.neg_log_prob for share in shares]).sum().float() / 21, loss.detach())
+        for found, gradient in zip(likelihood.gradients(shares, 1 / 21), wanted, strict=True):
+            close(found, gradient)
+
+
+@needs_compiler
+def test_gradients_by_weights_are_the_same_bits_again_and_a_broken_image_is_seen():
+    flow = small_flow("haar_glow", dtype=torch.float32)
+    likelihood = FixedLikelihood(flow)
+    likelihood.refresh()
+    x = torch.rand(37, *SHAPE)
+    first, second = likelihood.share(x), likelihood.share(x)
+    assert torch.equal(first.by_constants, second.by_constants)
+    x[3] = torch.nan
+    assert not torch.isfinite(likelihood.share(x).neg_log_prob)
 
 
 @needs_compiler

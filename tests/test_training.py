@@ -11,6 +11,7 @@ from flowprior import flows
 from flowprior.errors import FlowpriorError
 from flowprior.flows.base import bits_per_dim
 from flowprior.flows.checkpoint import load_flow, save_flow
+from flowprior.flows.fixed import compiled
 from flowprior.flows.samples import TEMPERATURES, sample_rows
 from flowprior.flows.training import train
 from flowprior.flows.training.batches import Batches
@@ -65,8 +66,30 @@ def test_training_learns(name):
     assert trained.bits_per_dim == min(entry["validation_bits_per_dim"] for entry in trained.history)
 
 
+@pytest.fixture(params=["kernel", "torch"])
+def path(request, monkeypatch):
+    """Both ways to a gradient: where there is no compiler, torch's layers are the only one."""
+    if request.param == "torch":
+        for module in ("flow", "likelihood"):
+            monkeypatch.setattr(f"flowprior.flows.fixed.{module}.kernel", lambda: None)
+    elif compiled.kernel() is None:
+        pytest.skip("no C compiler on this machine")
+    return request.param
+
+
+def test_kernel_and_torch_learn_the_same(monkeypatch):
+    settings = SETTINGS.model_copy(update={"clip_norm": None, "clip_value": None})
+    quick = run(settings)
+    for module in ("flow", "likelihood"):
+        monkeypatch.setattr(f"flowprior.flows.fixed.{module}.kernel", lambda: None)
+    plain = run(settings)
+    for left, right in zip(quick.history, plain.history, strict=True):
+        for name in ("loss_bits_per_dim", "validation_bits_per_dim"):
+            assert left[name] == pytest.approx(right[name], abs=2e-3)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
-def test_killed_and_resumed_is_bit_identical(tmp_path, workers):
+def test_killed_and_resumed_is_bit_identical(tmp_path, workers, path):
     alone = run(workers=workers)
 
     class KilledError(Exception):
@@ -103,7 +126,7 @@ def test_state_of_a_run_on_other_images_is_not_resumed(tmp_path):
 
 
 @pytest.mark.parametrize("name", flows.names())
-def test_workers_share_a_batch_without_changing_it(name):
+def test_workers_share_a_batch_without_changing_it(name, path):
     settings = SETTINGS.model_copy(update={"learning_rate": 1e-2, "ema": 0.0})
     one, two = run(settings, name=name), run(settings, name=name, workers=2)
     for left, right in zip(one.flow.parameters(), two.flow.parameters(), strict=True):
@@ -111,7 +134,7 @@ def test_workers_share_a_batch_without_changing_it(name):
         assert ((left - right).abs() < 1e-3).float().mean() > 0.97
 
 
-def test_gradients_lie_in_memory_as_their_parameters():
+def test_gradients_lie_in_memory_as_their_parameters(path):
     """Fused Adam walks raw memory: a transposed parameter with a contiguous gradient would be updated wrongly."""
     flow = fresh()
     for parameter in flow.parameters():
@@ -144,7 +167,7 @@ def test_bf16_stays_close_to_float32():
     assert low.bits_per_dim == pytest.approx(full.bits_per_dim, abs=0.02)
 
 
-def test_non_finite_gradient_is_an_error_with_a_remedy():
+def test_non_finite_gradient_is_an_error_with_a_remedy(path):
     with pytest.raises(FlowpriorError, match=r"lower training\.learning_rate \(now 1e\+30\)"):
         run(TrainingSettings(steps=20, batch=8, warmup=0, learning_rate=1e30, clip_norm=None))
 

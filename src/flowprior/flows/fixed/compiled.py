@@ -26,6 +26,7 @@ class Conv(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("cin", "cout", "kernel", "pad", "height", "width", "shuffle", "relu")),
         *((name, ctypes.c_void_p) for name in ("weight", "bias", "adjoint")),
+        ("gradient", ctypes.c_int64),
     )
 
 
@@ -63,8 +64,13 @@ def kernel() -> ctypes.CDLL | None:
         print(f"flowprior: the kernel for fixed flows was not built ({detail}); torch runs them", file=sys.stderr)
         return None
     library.saved_bytes.restype = ctypes.c_int64
-    library.saved_bytes.argtypes = [ctypes.POINTER(FlowStruct), ctypes.c_int]
-    library.run.argtypes = [ctypes.POINTER(FlowStruct), *[ctypes.c_int] * 4, *[ctypes.c_void_p] * 5]
+    library.saved_bytes.argtypes = [ctypes.POINTER(FlowStruct), *[ctypes.c_int] * 2]
+    library.write_weights.argtypes = [ctypes.POINTER(FlowStruct), ctypes.POINTER(ctypes.c_void_p)]
+    library.scratch_bytes.restype = ctypes.c_int64
+    library.scratch_bytes.argtypes = [ctypes.POINTER(FlowStruct), ctypes.c_int]
+    library.run.argtypes = [ctypes.POINTER(FlowStruct), *[ctypes.c_int] * 4, *[ctypes.c_void_p] * 6]
+    library.run.restype = library.learn.restype = library.write_weights.restype = None
+    library.learn.argtypes = [ctypes.POINTER(FlowStruct), *[ctypes.c_int] * 2, *[ctypes.c_void_p] * 6]
     return library
 
 

@@ -11,25 +11,40 @@ import torch
 from torch import Tensor
 
 from flowprior.flows.base import Flow, standard_normal_log_prob
-from flowprior.flows.fixed.compiled import Conv, FlowStruct, Op, kernel
-from flowprior.flows.fixed.program import Convolution, NotFoldableError, Program, Step, folded
+from flowprior.flows.fixed.compiled import kernel
+from flowprior.flows.fixed.program import NotFoldableError, folded
+from flowprior.flows.fixed.written import Written, constants
 
-_KINDS = {"squeeze": 0, "haar": 0, "affine": 1, "coupling": 2, "split": 3}
-_RULES = {"tanh": 0, "sigmoid": 1, "additive": 2}
 _FORWARD, _FORWARD_GRADIENT, _INVERSE, _INVERSE_GRADIENT = range(4)
-_TILE = 6
 #: Rooms kept: those of a full batch and of a last, smaller one.
 _ROOMS = 2
-_MOST_CHANNELS, _LARGEST_KERNEL = 4096, 3
 #: Flows with more weights than the caches hold run several groups of images at once, so that weights are fetched less.
 _HEAVY, _GROUPS = 1_000_000, 8
 
 
+def refuse_unless_runnable(flow: Flow, library: ctypes.CDLL | None) -> ctypes.CDLL:
+    """The kernel, if it can run a flow of this kind of numbers.
+
+    Raises:
+        NotFoldableError: there is none, or the flow is not in float32 on the CPU.
+    """
+    reference = next(flow.parameters())
+    if library is None or reference.device.type != "cpu" or reference.dtype != torch.float32:
+        raise NotFoldableError(f"{reference.dtype} on {reference.device}, kernel: {library is not None}")
+    return library
+
+
+def groups_at_once(flow: Flow) -> int:
+    """Most groups of images that the kernel runs side by side."""
+    return _GROUPS if sum(parameter.numel() for parameter in flow.parameters()) > _HEAVY else 1
+
+
 class Room(NamedTuple):
-    """Memory between a pass and its gradient, and how many groups of images a thread takes at once."""
+    """Memory of a pass: what it keeps for its gradient, the threads' buffers; and how many groups one takes at once."""
 
     at_once: int
     saved: Tensor
+    scratch: Tensor
 
 
 class FixedFlow:
@@ -47,19 +62,18 @@ class FixedFlow:
     """
 
     def __init__(self, flow: Flow) -> None:
-        library = kernel()
-        reference = next(flow.parameters())
-        if library is None or reference.device.type != "cpu" or reference.dtype != torch.float32:
-            raise NotFoldableError(f"{reference.dtype} on {reference.device}, kernel: {library is not None}")
+        library = refuse_unless_runnable(flow, kernel())
         self.name, self.shape, self.dimensions = flow.name, flow.shape, flow.dimensions
         self._library = library
         self._threads: int | None = None
         self._rooms: list[Room] = []
-        self._held: list[Any] = []
-        self._struct = self._written(folded(flow), flow)
+        with torch.no_grad():
+            program = folded(flow)
+            self._written = Written(library, program, flow, inverses=True)
+            self._written.write(constants(program, inverses=True), float(program.log_det))
+        self._struct = self._written.struct
         self._lanes = int(library.lanes())
-        weights = sum(parameter.numel() for parameter in flow.parameters())
-        self._most_groups = _GROUPS if weights > _HEAVY else 1
+        self._most_groups = groups_at_once(flow)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """As `Flow.forward`."""
@@ -93,21 +107,23 @@ class FixedFlow:
     @property
     def threads(self) -> int:
         """How many threads share a batch."""
-        return self._threads or torch.get_num_threads()
+        return min(self._threads or torch.get_num_threads(), int(self._library.most_threads()))
 
     def bytes_per_image(self) -> int:
         """What a pass keeps of each image for its gradient."""
-        return int(self._library.saved_bytes(ctypes.byref(self._struct), 1)) // self._lanes
+        return int(self._library.saved_bytes(ctypes.byref(self._struct), 1, 0)) // self._lanes
 
     def room(self, count: int) -> Room:
         """Where a pass over `count` images leaves what its gradient needs, divided so that every thread has work."""
         groups = math.ceil(count / self._lanes)
         at_once = max(1, min(self._most_groups, groups // self.threads))
-        size = math.ceil(groups / at_once) * int(self._library.saved_bytes(ctypes.byref(self._struct), at_once))
+        struct = ctypes.byref(self._struct)
+        size = math.ceil(groups / at_once) * int(self._library.saved_bytes(struct, at_once, 0))
+        buffers = self.threads * int(self._library.scratch_bytes(struct, at_once))
         for number, known in enumerate(self._rooms):
-            if known.at_once == at_once and len(known.saved) == size:
+            if known.at_once == at_once and (len(known.saved), len(known.scratch)) == (size, buffers):
                 return self._rooms.pop(number)
-        return Room(at_once, torch.empty(size, dtype=torch.uint8))
+        return Room(at_once, torch.empty(size, dtype=torch.uint8), torch.empty(buffers, dtype=torch.uint8))
 
     def leave(self, room: Room) -> None:
         """Keep a room for the next pass: fresh memory of megabytes costs more than what is done in it."""
@@ -123,74 +139,10 @@ class FixedFlow:
             out.data_ptr(),
             log_det.data_ptr(),
             room.saved.data_ptr(),
+            room.scratch.data_ptr(),
         )
-        threads = self.threads
-        if self._library.run(ctypes.byref(self._struct), number, len(rows), room.at_once, threads, *addresses):
-            raise MemoryError(f"flow '{self.name}': no memory for {threads} threads")
+        self._library.run(ctypes.byref(self._struct), number, len(rows), room.at_once, self.threads, *addresses)
         return out, log_det
-
-    def _written(self, program: Program, flow: Flow) -> FlowStruct:
-        ops = (Op * len(program.steps))(*(self._op(step) for step in program.steps))
-        self._held.append(ops)
-        channels, height, width = flow.shape
-        widest = max(
-            values
-            for step in program.steps
-            for values in (
-                math.prod(step.shape),
-                *(_output_values(convolution) for convolution in step.network),
-                *(convolution.weight.shape[1] * math.prod(convolution.side) for convolution in step.network),
-            )
-        )
-        return FlowStruct(
-            ops, len(ops), channels, height, width, flow.dimensions, flow.low, flow.high, program.log_det, widest
-        )
-
-    def _op(self, step: Step) -> Op:
-        convolutions = step.network
-        if step.kind == "affine":
-            assert step.matrix is not None and step.shift is not None
-            back = torch.linalg.inv(step.matrix)
-            pairs = ((step.matrix, step.shift), (back, -back @ step.shift))
-            convolutions = tuple(Convolution(m[:, :, None, None], b, 0, step.shape[1:]) for m, b in pairs)
-        network = (Conv * max(1, len(convolutions)))(*(self._conv(convolution) for convolution in convolutions))
-        self._held.append(network)
-        return Op(
-            _KINDS[step.kind], *step.shape, int(step.kind == "haar"), _RULES[step.rule], int(step.swap),
-            len(convolutions), step.keep, step.offset, network,
-        )  # fmt: skip
-
-    def _conv(self, convolution: Convolution) -> Conv:
-        outputs, inputs, size, _ = convolution.weight.shape
-        if max(outputs, inputs) > _MOST_CHANNELS or size > _LARGEST_KERNEL:
-            raise NotFoldableError(f"a convolution of {inputs} to {outputs} channels, {size}x{size}")
-        # The transpose of a convolution: channels exchanged, taps reversed.
-        adjoint = convolution.weight.flip(-2, -1).transpose(0, 1)
-        bias = torch.zeros(math.ceil(outputs / _TILE) * _TILE)
-        bias[:outputs] = convolution.bias
-        return Conv(
-            inputs, outputs, size, convolution.pad, *convolution.side, int(convolution.shuffle), int(convolution.relu),
-            *(self._address(tensor) for tensor in (_tiled(convolution.weight), bias, _tiled(adjoint))),
-        )  # fmt: skip
-
-    def _address(self, tensor: Tensor) -> int:
-        self._held.append(tensor)
-        return tensor.data_ptr()
-
-
-def _output_values(convolution: Convolution) -> int:
-    grown = 2 * convolution.pad - convolution.weight.shape[2] + 1
-    height, width = convolution.side
-    return len(convolution.weight) * (height + grown) * (width + grown)
-
-
-def _tiled(weight: Tensor) -> Tensor:
-    """(out, in, k, k) as the kernel reads it: [tile of 6 outputs][tap][in][6], outputs beyond the last zero."""
-    outputs, inputs, size, _ = weight.shape
-    tiles = math.ceil(outputs / _TILE)
-    padded = torch.zeros(tiles * _TILE, inputs, size * size)
-    padded[:outputs] = weight.flatten(2)
-    return padded.reshape(tiles, _TILE, inputs, size * size).permute(0, 3, 2, 1).contiguous()
 
 
 class _Pass(torch.autograd.Function):
@@ -199,7 +151,11 @@ class _Pass(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, flow: FixedFlow, number: int, rows: Tensor) -> tuple[Tensor, Tensor]:
         ctx.flow, ctx.number, ctx.room = flow, number, flow.room(len(rows))
-        return flow.run(number, rows.detach(), None, ctx.room)
+        result = flow.run(number, rows.detach(), None, ctx.room)
+        if not ctx.needs_input_grad[2]:
+            flow.leave(ctx.room)
+            ctx.room = None
+        return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor]:  # type: ignore[override]

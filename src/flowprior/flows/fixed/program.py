@@ -1,5 +1,6 @@
-"""A flow written down as a list of plain steps with folded constants, for code that runs it with fixed weights.
+"""A flow written down as a list of plain steps with folded constants, for the compiled kernel.
 
+Folding is torch arithmetic on the flow's weights: gradients by the constants lead back to gradients by the weights.
 Actnorms and 1x1 matrices that follow each other become one affine map per pixel with its inverse; gains, biases and
 norms inside coupling networks become part of the convolutions; log-determinants that no image changes are one number.
 """
@@ -82,13 +83,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Program:
-    """All steps of a flow, and the log-determinant that does not depend on the image."""
+    """All steps of a flow, and the log-determinant that does not depend on the image: one number, in float64."""
 
     steps: tuple[Step, ...]
-    log_det: float
+    log_det: Tensor
 
 
-@torch.no_grad()
 def folded(flow: Flow) -> Program:
     """Write a flow down as steps.
 
@@ -96,12 +96,12 @@ def folded(flow: Flow) -> Program:
         NotFoldableError: it has a layer that no step stands for.
     """
     steps: list[Step] = []
-    log_det, offset = flow._range_log_det, 0
+    log_det, offset = torch.tensor(flow._range_log_det, dtype=torch.float64), 0
     shape = flow.shape
     for level, keep in zip(flow.levels, (*flow.carried, 0), strict=True):
         for layer in _layers(level):
             if isinstance(layer, ActNorm | Mixing):
-                log_det += _log_det(layer, shape)
+                log_det = log_det + _log_det(layer, shape)
                 steps = _with_affine(steps, *_affine(layer), shape)
             elif isinstance(layer, Coupling):
                 steps.append(_coupling(layer, shape))
@@ -124,9 +124,9 @@ def _layers(level: nn.Module) -> Iterable[Bijection]:
         raise NotFoldableError(type(level).__name__)
 
 
-def _log_det(layer: ActNorm | Mixing, shape: tuple[int, int, int]) -> float:
+def _log_det(layer: ActNorm | Mixing, shape: tuple[int, int, int]) -> Tensor:
     of_pixel = layer.log_scale.double().sum() if isinstance(layer, ActNorm) else layer.weight.double().slogdet()[1]
-    return float(of_pixel) * shape[1] * shape[2]
+    return of_pixel.cpu() * (shape[1] * shape[2])
 
 
 def _affine(layer: ActNorm | Mixing) -> tuple[Tensor, Tensor]:
@@ -181,14 +181,18 @@ def _network(network: nn.Module, side: tuple[int, int]) -> Sequence[Convolution]
             last = found[-1]
             found[-1] = Convolution(last.weight, last.bias, last.pad, side, relu=True)
             continue
-        gain = torch.ones(())
         if isinstance(part, GainedConv):
-            gain, part = (3.0 * part.log_gain).exp().flatten(), part.convolution
-        found.append(_convolution(part, side, gain))
+            found.append(_gained(_convolution(part.convolution, side), (3.0 * part.log_gain).exp().flatten()))
+        else:
+            found.append(_convolution(part, side))
     return found
 
 
-def _convolution(part: nn.Module, side: tuple[int, int], gain: Tensor) -> Convolution:
+def _gained(plain: Convolution, gain: Tensor) -> Convolution:
+    return Convolution(plain.weight * gain.reshape(-1, 1, 1, 1), plain.bias * gain, plain.pad, plain.side)
+
+
+def _convolution(part: nn.Module, side: tuple[int, int]) -> Convolution:
     plain = isinstance(part, nn.Conv2d) and part.bias is not None and part.stride == (1, 1) and part.groups == 1
     if not plain:
         raise NotFoldableError(repr(part))
@@ -196,7 +200,7 @@ def _convolution(part: nn.Module, side: tuple[int, int], gain: Tensor) -> Convol
     pad = (part.kernel_size[0] - 1) // 2
     if part.padding != (pad, pad) or part.kernel_size[0] != part.kernel_size[1] or part.kernel_size[0] % 2 == 0:
         raise NotFoldableError(repr(part))
-    return Convolution(part.weight * gain.reshape(-1, 1, 1, 1), part.bias * gain, pad, side)
+    return Convolution(part.weight, part.bias, pad, side)
 
 
 def _sized(part: SizedConv, side: tuple[int, int], scale: Tensor, shift: Tensor, relu: bool) -> Convolution:

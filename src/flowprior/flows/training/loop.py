@@ -6,7 +6,7 @@ import copy
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,15 +18,13 @@ from torch import Tensor, nn
 from flowprior.errors import FlowpriorError
 from flowprior.flows.base import Flow, bits_per_dim
 from flowprior.flows.training.batches import Batches, validation_batches
+from flowprior.flows.training.gradients import Each, Likelihood, likelihood_of
 from flowprior.flows.training.ranks import Ranks
 from flowprior.flows.training.state import RunState
 from flowprior.parallel import one_core_each
 from flowprior.params import TrainingSettings
 
 _INITIAL_BATCH = 256
-
-#: `map` over the cores that share a batch.
-Each = Callable[[Callable[[Tensor], Any], Sequence[Tensor]], list[Any]]
 
 
 class ProgressLike(Protocol):
@@ -100,6 +98,7 @@ def train(
     ranks = ranks or Ranks()
     device = next(flow.parameters()).device
     batches = Batches(train_pixels, bits, settings, key)
+    likelihood = likelihood_of(flow, settings)
     run = _begin(flow, batches, settings, device)
     seen = hashlib.sha256(np.ascontiguousarray(train_pixels).data).hexdigest()
     identity = repr((flow.name, flow.settings, flow.shape, bits, settings, key, seen))
@@ -112,14 +111,16 @@ def train(
             since, count = time.perf_counter(), stop - run.step
             loss_sum = torch.zeros((), device=device)
             while run.step < stop:
-                loss = _step(run, batches.at(run.step).to(device), bits, settings, each, workers, ranks)
+                parts = ranks.part(batches.at(run.step)).to(device).chunk(workers)
+                loss = _step(run, likelihood, parts, bits, settings, each, ranks)
                 loss_sum += loss
                 run.step += 1
                 if progress and run.step % 10 == 0:
                     progress.update(run.step, bits_per_dim=round(float(loss), 3))
             speed = count * settings.batch / (time.perf_counter() - since)
             run.seconds = before + time.perf_counter() - started
-            _validate(run, validation_pixels, bits, settings, key, float(loss_sum) / count, speed, each, ranks)
+            found = _validated(run, likelihood, validation_pixels, bits, key, each, ranks)
+            _note(run, found, settings, float(loss_sum) / count, speed)
             run.seconds = before + time.perf_counter() - started
             if state_folder is not None and ranks.writes:
                 run.save(state_folder, identity)
@@ -129,7 +130,6 @@ def train(
 
 
 def _begin(flow: Flow, batches: Batches, settings: TrainingSettings, device: torch.device) -> RunState:
-    flow.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     first = torch.cat([batches.at(step) for step in range(max(1, _INITIAL_BATCH // settings.batch))])
     flow.initialise(first.to(device))
     optimiser = torch.optim.Adam(
@@ -143,26 +143,23 @@ def _stale(run: RunState, settings: TrainingSettings) -> bool:
 
 
 def _step(
-    run: RunState, batch: Tensor, bits: int, settings: TrainingSettings, each: Each, workers: int, ranks: Ranks
+    run: RunState,
+    likelihood: Likelihood,
+    parts: Sequence[Tensor],
+    bits: int,
+    settings: TrainingSettings,
+    each: Each,
+    ranks: Ranks,
 ) -> Tensor:
     flow = run.flow
     assert isinstance(flow, Flow)
     for group in run.optimiser.param_groups:
         group["lr"] = learning_rate(settings, run.step)
     parameters = list(flow.parameters())
-    count = len(batch)
-
-    def share(images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            loss = -flow.log_prob(images).sum() / count
-        return loss.detach(), torch.autograd.grad(loss, parameters)
-
-    losses, gradients = zip(*each(share, ranks.part(batch).chunk(workers)), strict=True)
-    loss = torch.stack(losses).sum()
-    for parameter, *shares in zip(parameters, *gradients, strict=True):
+    loss, gradients = likelihood.gradients(parts, 1 / settings.batch, each)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
         # Fused Adam walks raw memory: the gradient must lie in memory as its parameter does.
-        parameter.grad = torch.empty_like(parameter).copy_(torch.stack(shares).sum(0))
+        parameter.grad = torch.empty_like(parameter).copy_(gradient)
     ranks.add_up([loss, *(parameter.grad for parameter in parameters if parameter.grad is not None)])
     if settings.clip_value is not None:
         nn.utils.clip_grad_value_(parameters, settings.clip_value)
@@ -192,36 +189,38 @@ def _average(averaged: nn.Module, flow: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(list(averaged.parameters()), list(flow.parameters()), 1 - decay)
 
 
-@torch.no_grad()
-def _validate(
+def _validated(
     run: RunState,
+    likelihood: Likelihood,
     pixels: np.ndarray,
     bits: int,
-    settings: TrainingSettings,
     key: tuple[object, ...],
-    loss: float,
-    speed: float,
     each: Each,
     ranks: Ranks,
-) -> None:
+) -> float:
+    """Bits per dimension of the averaged weights on the validation images."""
     averaged = run.averaged
     assert isinstance(averaged, Flow)
-    device = next(averaged.parameters()).device
+    log_prob = likelihood.log_prob(averaged)
 
     def share(images: Tensor) -> Tensor:
         with torch.no_grad():  # a thread does not inherit the mode of the one that started it
-            return averaged.log_prob(images.to(device))
+            return log_prob(images)
 
     own = list(validation_batches(pixels, 64, bits, key))[ranks.rank :: ranks.size]
     total = torch.stack(
-        [values.double().sum() for values in each(share, own)] or [torch.zeros((), dtype=torch.float64)]
+        [values.double().sum().cpu() for values in each(share, own)] or [torch.zeros((), dtype=torch.float64)]
     )
-    mean = total.sum().to(device)
+    mean = total.sum().to(next(averaged.parameters()).device)
     ranks.add_up([mean])
-    value = float(bits_per_dim(mean / len(pixels), averaged.dimensions, bits))
-    if value < run.best:
-        run.best, run.stale = value, 0
-        run.kept.load_state_dict(averaged.state_dict())
+    return float(bits_per_dim(mean / len(pixels), averaged.dimensions, bits))
+
+
+def _note(run: RunState, found: float, settings: TrainingSettings, loss: float, speed: float) -> None:
+    """Keep the averaged weights if they are the best so far, and enter a record."""
+    if found < run.best:
+        run.best, run.stale = found, 0
+        run.kept.load_state_dict(run.averaged.state_dict())
     else:
         run.stale += 1
     run.history.append(
@@ -229,7 +228,7 @@ def _validate(
             "step": run.step,
             "seconds": round(run.seconds, 2),
             "loss_bits_per_dim": loss,
-            "validation_bits_per_dim": value,
+            "validation_bits_per_dim": found,
             "learning_rate": learning_rate(settings, run.step - 1),
             "images_per_second": round(speed, 1),
         }

@@ -28,12 +28,22 @@ static int64_t scale_values(const Op *op, int groups) {
     return (int64_t)groups * op->height * op->width * (op->channels / 2) * 3;
 }
 
-/* The network's answer to the kept channels at `in`; relu masks are saved. Returns the buffer it lies in. */
+/* The network's answer to the kept channels at `in`; relu masks are saved. Returns the buffer it lies in.
+   While learning, what each convolution reads is saved too. */
 static const float *ask(Chunk *chunk, const Op *op, const float *in) {
     int stride = op->channels;
+    if (chunk->gradients) {
+        const int half = op->channels / 2;
+        const int64_t pixels = (int64_t)chunk->groups * op->height * op->width;
+        float *kept = take(chunk, pixels * half * V * 4);
+        for (int64_t p = 0; p < pixels; p++) memcpy(kept + p * half * V, in + p * stride * V, (size_t)half * V * 4);
+        in = kept;
+        stride = half;
+    }
     for (int i = 0; i < op->convs; i++) {
         const Conv *c = op->network + i;
-        float *out = chunk->net[i % 2];
+        const int last = i == op->convs - 1;
+        float *out = chunk->gradients && !last ? take(chunk, out_values(c, chunk->groups) * V * 4) : chunk->net[i % 2];
         int8_t *mask = c->relu ? take(chunk, out_values(c, chunk->groups) * V) : 0;
         convolve(c->cin, c->cout, c->kernel, c->pad, c->height, c->width, chunk->groups, c->weight, c->bias, in, stride,
                  out, c->relu ? RELU : PLAIN, mask);
@@ -52,7 +62,7 @@ static const float *ask(Chunk *chunk, const Op *op, const float *in) {
     return in;
 }
 
-/* The gradient by the kept channels, from that by the network's answer in net[2]; masks come back in reverse. */
+/* The gradient by the kept channels, from that by the network's answer in net[2]; what was saved comes back in reverse. */
 static const float *ask_back(Chunk *chunk, const Op *op) {
     float *gradient = chunk->net[2];
     for (int i = op->convs - 1; i >= 0; i--) {
@@ -65,6 +75,12 @@ static const float *ask_back(Chunk *chunk, const Op *op) {
             free_one = gradient == chunk->net[0] ? chunk->net[1] : chunk->net[0];
         }
         int8_t *mask = i && op->network[i - 1].relu ? give(chunk, out_values(op->network + i - 1, chunk->groups) * V) : 0;
+        if (chunk->gradients) {
+            const int64_t read = (int64_t)chunk->groups * c->height * c->width * c->cin;
+            float *by_weights = chunk->gradients + c->gradient;
+            weigh(c->cin, c->cout, c->kernel, c->pad, c->height, c->width, chunk->groups, give(chunk, read * V * 4), c->cin,
+                  gradient, by_weights, by_weights + weights_of(c));
+        }
         convolve(c->cout, c->cin, c->kernel, c->kernel - 1 - c->pad, h, w, chunk->groups, c->adjoint, no_bias, gradient,
                  c->cout, free_one, mask ? MASKED : PLAIN, mask);
         gradient = free_one;
@@ -146,10 +162,13 @@ static int part_of(const Op *op) {
     return most < NEAR ? (int)(NEAR / most) : 1;
 }
 
-static int64_t saved_by(const Op *op, int groups) {
+static int64_t saved_by(const Op *op, int groups, int learning) {
     int64_t total = 0;
-    for (int i = 0; i < op->convs; i++)
-        if (op->network[i].relu) total += aligned(out_values(op->network + i, groups) * V);
+    for (int i = 0; i < op->convs; i++) {
+        const Conv *c = op->network + i;
+        if (c->relu) total += aligned(out_values(c, groups) * V);
+        if (learning) total += aligned((int64_t)groups * c->height * c->width * c->cin * V * 4);
+    }
     return op->rule == ADDITIVE ? total : total + aligned(scale_values(op, groups) * V * 4);
 }
 

@@ -8,7 +8,8 @@
 typedef struct {
     int32_t cin, cout, kernel, pad, height, width; /* height, width: of the input map */
     int32_t shuffle, relu;                         /* depth-to-space by 2 after it; max(0, .) after it */
-    const float *weight, *bias, *adjoint;
+    float *weight, *bias, *adjoint;
+    int64_t gradient; /* where its weights' gradients begin, then its bias's */
 } Conv;
 
 enum { SQUEEZE, AFFINE, COUPLING, SPLIT };

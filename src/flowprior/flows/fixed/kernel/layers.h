@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include "convolution.h"
 #include "flow.h"
+#include "learning.h"
 
 typedef struct {
     const Flow *flow;
@@ -13,6 +14,7 @@ typedef struct {
     float *here, *there, *net[3]; /* activations; each holds `widest` floats per image */
     char *cursor; /* in what passes leave for their gradients */
     vec *log_det; /* [groups] */
+    float *gradients; /* by all weights, added to while learning; else 0 */
 } Chunk;
 
 static void swap_buffers(Chunk *chunk) {
@@ -37,7 +39,20 @@ static int64_t out_values(const Conv *c, int groups) {
     return (int64_t)groups * out_height(c) * out_width(c) * c->cout;
 }
 
+static int64_t weights_of(const Conv *c) { return (int64_t)c->cout * c->cin * c->kernel * c->kernel; }
+
+static int64_t affine_bytes(const Op *op, int groups) {
+    return (int64_t)groups * op->height * op->width * op->channels * V * 4;
+}
+
 static void affine(Chunk *chunk, const Op *op, const Conv *matrix, int adjoint) {
+    const int64_t bytes = affine_bytes(op, chunk->groups);
+    if (chunk->gradients && !adjoint) memcpy(take(chunk, bytes), chunk->here, bytes);
+    if (chunk->gradients && adjoint) {
+        float *by_weights = chunk->gradients + matrix->gradient;
+        weigh(op->channels, op->channels, 1, 0, op->height, op->width, chunk->groups, give(chunk, bytes), op->channels,
+              chunk->here, by_weights, by_weights + weights_of(matrix));
+    }
     convolve(op->channels, op->channels, 1, 0, op->height, op->width, chunk->groups,
              adjoint ? matrix->adjoint : matrix->weight, adjoint ? no_bias : matrix->bias, chunk->here, op->channels,
              chunk->there, PLAIN, 0);

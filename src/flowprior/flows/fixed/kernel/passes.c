@@ -5,8 +5,8 @@
    the channels of each tap; one tile computes TILE output channels of two pixels in registers.
 
    A flow is an array of Op, made by program.py. Weights of a convolution are [tile][tap][cin][TILE], channels beyond
-   the last are zero. Nothing here allocates beyond one scratch area per thread; what the backward pass needs goes into
-   `saved`, which the caller owns. */
+   the last are zero. Nothing here allocates: the caller owns `scratch`, a thread's buffers, and `saved`, what the
+   backward pass needs. */
 
 #include <pthread.h>
 
@@ -26,13 +26,14 @@ static void rows_out(Chunk *chunk, int channels, int from, int area, float scale
 }
 
 static void rows_in(Chunk *chunk, int channels, int from, int area, float scale, float shift, const float *rows,
-                    int dimensions, int offset, int images) {
+                    int dimensions, int offset, int images, int gradient) {
     for (int lane = 0; lane < chunk->groups * V; lane++) {
-        /* Lanes beyond the last image repeat it. */
+        /* Lanes beyond the last image repeat it, but add nothing to sums over images. */
         const float *row = rows + (int64_t)(lane < images ? lane : images - 1) * dimensions + offset;
+        const float by = gradient && lane >= images ? 0.0f : scale;
         float *to = chunk->here + (int64_t)(lane / V) * area * channels * V + lane % V;
         for (int c = from; c < channels; c++)
-            for (int p = 0; p < area; p++) to[((int64_t)p * channels + c) * V] = *row++ * scale + shift;
+            for (int p = 0; p < area; p++) to[((int64_t)p * channels + c) * V] = *row++ * by + shift;
     }
 }
 
@@ -44,7 +45,7 @@ static void to_latents(Chunk *chunk, int pass, const float *images_in, float *la
     const int gradient = pass == INVERSE_GRADIENT;
     const float span = flow->high - flow->low;
     rows_in(chunk, flow->channels, 0, flow->height * flow->width, gradient ? 1.0f / span : span,
-            gradient ? 0.0f : flow->low, images_in, flow->dimensions, 0, images);
+            gradient ? 0.0f : flow->low, images_in, flow->dimensions, 0, images, gradient);
     for (int i = 0; i < flow->count; i++) {
         const Op *op = flow->ops + i;
         const int area = op->height * op->width;
@@ -59,7 +60,7 @@ static void to_latents(Chunk *chunk, int pass, const float *images_in, float *la
     }
 }
 
-/* Towards images: INVERSE of latents, FORWARD_GRADIENT of gradients. */
+/* Towards images: INVERSE of latents, FORWARD_GRADIENT of gradients; images_out: 0 where nobody asks for them. */
 static void to_images(Chunk *chunk, int pass, const float *latents, float *images_out, int images) {
     const Flow *flow = chunk->flow;
     const int gradient = pass == FORWARD_GRADIENT;
@@ -73,32 +74,50 @@ static void to_images(Chunk *chunk, int pass, const float *latents, float *image
             case COUPLING: couple(chunk, op, !gradient, gradient); break;
             case SPLIT:
                 if (op->keep) carry(chunk, op->channels, op->keep, area, 1);
-                rows_in(chunk, op->channels, op->keep, area, 1.0f, 0.0f, latents, flow->dimensions, op->offset, images);
+                rows_in(chunk, op->channels, op->keep, area, 1.0f, 0.0f, latents, flow->dimensions, op->offset, images,
+                        gradient);
         }
     }
+    if (!images_out) return;
     rows_out(chunk, flow->channels, 0, flow->height * flow->width, gradient ? span : 1.0f / span,
              gradient ? 0.0f : -flow->low / span, images_out, flow->dimensions, 0, images);
 }
 
-/* Bytes that a pass saves for its gradient, of a chunk of image groups. */
-int64_t saved_bytes(const Flow *flow, int groups) {
+/* Bytes that a pass saves for its gradient, of a chunk of image groups; learning: for gradients by weights as well. */
+int64_t saved_bytes(const Flow *flow, int groups, int learning) {
     int64_t total = 0;
     for (int i = 0; i < flow->count; i++) {
         const Op *op = flow->ops + i;
+        if (op->kind == AFFINE && learning) total += aligned(affine_bytes(op, groups));
         if (op->kind != COUPLING) continue;
         for (int first = 0, part = part_of(op); first < groups; first += part)
-            total += saved_by(op, groups - first < part ? groups - first : part);
+            total += saved_by(op, groups - first < part ? groups - first : part, learning);
     }
     return total;
 }
 
+/* Bytes of the buffers that a thread needs for chunks of so many groups. */
+int64_t scratch_bytes(const Flow *flow, int groups) {
+    return aligned((5 * flow->widest + 1) * groups * V * (int64_t)sizeof(float));
+}
+
+/* A chunk of so many groups with its buffers in `scratch`. */
+static Chunk new_chunk(const Flow *flow, int groups, char *scratch) {
+    const int64_t floats = flow->widest * groups * V;
+    Chunk chunk = {.flow = flow, .groups = groups, .here = (float *)scratch};
+    chunk.there = chunk.here + floats;
+    for (int i = 0; i < 3; i++) chunk.net[i] = chunk.here + (2 + i) * floats;
+    chunk.log_det = (vec *)(chunk.here + 5 * floats);
+    return chunk;
+}
+
 typedef struct {
     const Flow *flow;
-    int pass, images, groups_at_once, failed;
+    int pass, images, groups_at_once;
     const float *in, *log_det_in;
     float *out, *log_det_out;
-    char *saved;
-    int next; /* first group that nobody has taken */
+    char *saved, *scratch;
+    int threads, next; /* threads that have begun; first group that nobody has taken */
     pthread_mutex_t lock;
 } Work;
 
@@ -106,27 +125,21 @@ static void *worker(void *argument) {
     Work *work = argument;
     const Flow *flow = work->flow;
     const int groups = (work->images + V - 1) / V;
-    const int64_t floats = flow->widest * work->groups_at_once * V;
-    float *scratch = 0;
-    if (posix_memalign((void **)&scratch, 64, (5 * floats + work->groups_at_once * V) * sizeof(float))) {
-        work->failed = 1;
-        return 0;
-    }
+    pthread_mutex_lock(&work->lock);
+    char *scratch = work->scratch + work->threads++ * scratch_bytes(flow, work->groups_at_once);
+    pthread_mutex_unlock(&work->lock);
     for (;;) {
         pthread_mutex_lock(&work->lock);
         const int first = work->next;
         work->next += work->groups_at_once;
         pthread_mutex_unlock(&work->lock);
         if (first >= groups) break;
-        Chunk chunk = {.flow = flow, .groups = groups - first < work->groups_at_once ? groups - first : work->groups_at_once};
-        chunk.here = scratch;
-        chunk.there = scratch + floats;
-        for (int i = 0; i < 3; i++) chunk.net[i] = scratch + (2 + i) * floats;
-        chunk.log_det = (vec *)(scratch + 5 * floats);
-        chunk.cursor = work->saved + first / work->groups_at_once * saved_bytes(flow, work->groups_at_once);
+        Chunk chunk = new_chunk(flow, work->groups_at_once, scratch);
+        chunk.groups = least(groups - first, work->groups_at_once);
+        chunk.cursor = work->saved + first / work->groups_at_once * saved_bytes(flow, work->groups_at_once, 0);
         const int gradient = work->pass == FORWARD_GRADIENT || work->pass == INVERSE_GRADIENT;
         /* Gradients take back, last first, what the pass before them left. */
-        if (gradient) chunk.cursor += saved_bytes(flow, chunk.groups);
+        if (gradient) chunk.cursor += saved_bytes(flow, chunk.groups, 0);
         const int start = first * V, left = work->images - start;
         const int images = left < chunk.groups * V ? left : chunk.groups * V;
         float *log_det = (float *)chunk.log_det;
@@ -140,22 +153,57 @@ static void *worker(void *argument) {
             for (int lane = 0; lane < images; lane++)
                 work->log_det_out[start + lane] = log_det[lane] + (work->pass == FORWARD ? flow->log_det : -flow->log_det);
     }
-    free(scratch);
     return 0;
 }
 
 /* Images beside each other in a vector. */
 int lanes(void) { return V; }
 
+/* Most threads that `run` takes. */
+int most_threads(void) { return MAX_THREADS + 1; }
+
 /* Run a pass over all images. in: images or latents, or for a gradient pass the gradient by its output;
-   log_det_in: the gradient by the log-determinant. Returns 0, or 1 if memory ran out. */
-int run(const Flow *flow, int pass, int images, int groups_at_once, int threads, const float *in, const float *log_det_in,
-        float *out, float *log_det_out, char *saved) {
-    Work work = {flow, pass, images, groups_at_once, 0, in, log_det_in, out, log_det_out, saved, 0, PTHREAD_MUTEX_INITIALIZER};
+   log_det_in: the gradient by the log-determinant; scratch: `scratch_bytes` for each thread. */
+void run(const Flow *flow, int pass, int images, int groups_at_once, int threads, const float *in, const float *log_det_in,
+         float *out, float *log_det_out, char *saved, char *scratch) {
+    Work work = {flow, pass, images, groups_at_once, in, log_det_in, out, log_det_out, saved, scratch, 0, 0,
+                 PTHREAD_MUTEX_INITIALIZER};
     pthread_t others[MAX_THREADS];
     int started = 0;
     while (started < threads - 1 && started < MAX_THREADS && !pthread_create(others + started, 0, worker, &work)) started++;
     worker(&work);
     for (int i = 0; i < started; i++) pthread_join(others[i], 0);
-    return work.failed;
+}
+
+/* Write the weights of all convolutions and matrices into their places. plain: of each in turn, (out, in, tap), bias. */
+void write_weights(const Flow *flow, const float *const *plain) {
+    for (int i = 0; i < flow->count; i++) {
+        const Op *op = flow->ops + i;
+        for (int k = 0; k < op->convs; k++, plain += 2) {
+            const Conv *c = op->network + k;
+            lay(c->cin, c->cout, c->kernel * c->kernel, plain[0], c->weight, c->adjoint);
+            memcpy(c->bias, plain[1], (size_t)c->cout * sizeof(float));
+        }
+    }
+}
+
+/* Latents and log-determinants of images, and the gradient of sum(|z|^2 / 2 - log_det) by all weights, added to
+   `gradients`. On the calling thread; `saved` and `scratch` hold one chunk. */
+void learn(const Flow *flow, int images, int groups_at_once, const float *in, float *latents, float *log_det,
+           float *gradients, char *saved, char *scratch) {
+    for (int start = 0; start < images; start += groups_at_once * V) {
+        Chunk chunk = new_chunk(flow, groups_at_once, scratch);
+        const int count = least(images - start, groups_at_once * V);
+        chunk.groups = (count + V - 1) / V;
+        chunk.cursor = saved;
+        chunk.gradients = gradients;
+        float *lane_log_det = (float *)chunk.log_det, *rows = latents + (int64_t)start * flow->dimensions;
+        memset(lane_log_det, 0, (size_t)chunk.groups * V * sizeof(float));
+        to_latents(&chunk, FORWARD, in + (int64_t)start * flow->dimensions, rows, count);
+        for (int lane = 0; lane < chunk.groups * V; lane++) {
+            if (lane < count) log_det[start + lane] = lane_log_det[lane] + flow->log_det;
+            lane_log_det[lane] = lane < count ? -1.0f : 0.0f;
+        }
+        to_images(&chunk, FORWARD_GRADIENT, rows, 0, count); /* the gradient of |z|^2 / 2 is z */
+    }
 }

@@ -1,0 +1,117 @@
+"""The gradient of a flow's likelihood by its weights, run by the compiled kernel: what training asks."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flowprior.flows.base import Flow, standard_normal_log_prob
+from flowprior.flows.fixed.compiled import kernel
+from flowprior.flows.fixed.flow import Room, groups_at_once, refuse_unless_runnable
+from flowprior.flows.fixed.program import Program, folded
+from flowprior.flows.fixed.written import Written, constants
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one part of a batch adds.
+
+    Attributes:
+        neg_log_prob: -log p in nats, summed over its images; float64.
+        by_constants: the gradient of that by all folded constants, one after the other (P,).
+        images: how many images it had.
+    """
+
+    neg_log_prob: Tensor
+    by_constants: Tensor
+    images: int
+
+
+class FixedLikelihood:
+    """-log p of images and its gradient by a flow's weights, for one step of training after another.
+
+    Gradients by the folded constants come from the kernel, one pass over forward and backward while an image's
+    activations are in the caches; autograd carries them through the folding to the weights.
+
+    Args:
+        flow: the flow, float32 on the CPU.
+
+    Raises:
+        NotFoldableError: as `FixedFlow`.
+
+    Example:
+        >>> likelihood = FixedLikelihood(flow)  # doctest: +SKIP
+        >>> likelihood.refresh()  # after every change of the weights  # doctest: +SKIP
+        >>> gradients = likelihood.gradients([likelihood.share(images)])  # doctest: +SKIP
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        self._library = refuse_unless_runnable(flow, kernel())
+        self._flow = flow
+        with torch.no_grad():
+            self._written = Written(self._library, folded(flow), flow, inverses=False)
+        self._most_groups = groups_at_once(flow)
+        self._rooms: list[Room] = []
+        self._program: Program | None = None
+        self._constants: list[Tensor] = []
+
+    def refresh(self) -> None:
+        """Take the flow's weights as they are now."""
+        self._program = folded(self._flow)
+        self._constants = constants(self._program, inverses=False)
+        self._written.write(self._constants, float(self._program.log_det.detach()))
+
+    def share(self, images: Tensor) -> Share:
+        """Of images (N, C, H, W) in [0, 1], on the calling thread; several threads may ask at once."""
+        rows = images.detach().flatten(1).contiguous()
+        lanes = int(self._library.lanes())
+        at_once = max(1, min(self._most_groups, -(-len(rows) // lanes)))
+        struct = ctypes.byref(self._written.struct)
+        latents, log_det = torch.empty_like(rows), rows.new_empty(len(rows))
+        gradients = rows.new_zeros(sum(self._written.sizes))
+        room = self._room(at_once)
+        memory = (rows, latents, log_det, gradients, room.saved, room.scratch)
+        self._library.learn(struct, len(rows), at_once, *(tensor.data_ptr() for tensor in memory))
+        self._rooms.append(room)
+        log_prob = standard_normal_log_prob(latents) + log_det
+        return Share(-log_prob.double().sum(), gradients, len(rows))
+
+    def gradients(self, shares: list[Share], scale: float = 1.0) -> tuple[Tensor, ...]:
+        """Gradients of `scale` times the summed -log p by the flow's parameters, in their order.
+
+        Args:
+            shares: of all parts of the batch, since the last `refresh`.
+            scale: such as one over the number of images.
+        """
+        assert self._program is not None, "refresh comes first"
+        flat = torch.stack([share.by_constants for share in shares]).sum(0).mul_(scale)
+        parts = [
+            _as(tensor, part) for part, tensor in zip(flat.split(self._written.sizes), self._constants, strict=True)
+        ]
+        log_det = self._program.log_det
+        # What no image changes enters each of them once, with a minus.
+        by_log_det = log_det.new_full((), -scale * sum(share.images for share in shares))
+        return torch.autograd.grad([*self._constants, log_det], list(self._flow.parameters()), [*parts, by_log_det])
+
+    def _room(self, at_once: int) -> Room:
+        """A room nobody is in: one per thread that asks at the same time."""
+        try:
+            room = self._rooms.pop()
+        except IndexError:
+            room = None
+        if room is not None and room.at_once == at_once:
+            return room
+        struct = ctypes.byref(self._written.struct)
+        sizes = (self._library.saved_bytes(struct, at_once, 1), self._library.scratch_bytes(struct, at_once))
+        return Room(at_once, *(torch.empty(size, dtype=torch.uint8) for size in sizes))
+
+
+def _as(constant: Tensor, values: Tensor) -> Tensor:
+    """A constant's gradient from the kernel, which has a weight's input channels last: (out, k, k, in)."""
+    if constant.ndim == 1:
+        return values
+    outputs, inputs, height, width = constant.shape
+    return values.view(outputs, height, width, inputs).permute(0, 3, 1, 2)

@@ -1,0 +1,86 @@
+"""The loss of a batch and its gradient by a flow's weights: by the compiled kernel, or by torch's layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from flowprior.flows.base import Flow
+from flowprior.flows.fixed import FixedFlow, FixedLikelihood, NotFoldableError, Share
+from flowprior.params import TrainingSettings
+
+#: `map` over the cores that share a batch.
+Each = Callable[[Callable[[Tensor], Any], Sequence[Tensor]], list[Any]]
+
+
+class Likelihood(Protocol):
+    """What one step of training asks of a flow."""
+
+    def gradients(self, parts: Sequence[Tensor], scale: float, each: Each) -> tuple[Tensor, list[Tensor]]:
+        """`scale` times the summed -log p of all images, and its gradients by the flow's parameters in their order.
+
+        Args:
+            parts: the images (n, C, H, W), one part for each core.
+            scale: such as one over the number of images.
+            each: maps over the cores.
+        """
+
+    def log_prob(self, flow: Flow) -> Callable[[Tensor], Tensor]:
+        """How images are scored by a flow of the same kind, without gradient."""
+
+
+def likelihood_of(flow: Flow, settings: TrainingSettings) -> Likelihood:
+    """By the kernel where it can run the flow in the wanted precision, else by torch."""
+    if settings.precision == "float32":
+        try:
+            return ByKernel(flow)
+        except NotFoldableError:
+            pass
+    return ByTorch(flow, settings)
+
+
+class ByKernel:
+    """Forward, backward and weight gradients of each image in one pass (`flowprior.flows.fixed`)."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._fixed = FixedLikelihood(flow)
+
+    def gradients(self, parts: Sequence[Tensor], scale: float, each: Each) -> tuple[Tensor, list[Tensor]]:
+        """See `Likelihood`."""
+        self._fixed.refresh()
+        shares: list[Share] = each(self._fixed.share, parts)
+        loss = scale * torch.stack([share.neg_log_prob for share in shares]).sum()
+        return loss, list(self._fixed.gradients(shares, scale))
+
+    def log_prob(self, flow: Flow) -> Callable[[Tensor], Tensor]:
+        """See `Likelihood`; every call runs on the core that makes it."""
+        return FixedFlow(flow).with_threads(1).log_prob
+
+
+class ByTorch:
+    """The flow's own layers and autograd: on a GPU, in bf16, and where there is no kernel."""
+
+    def __init__(self, flow: Flow, settings: TrainingSettings) -> None:
+        self._flow, self._settings = flow, settings
+        flow.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def gradients(self, parts: Sequence[Tensor], scale: float, each: Each) -> tuple[Tensor, list[Tensor]]:
+        """See `Likelihood`."""
+        parameters = list(self._flow.parameters())
+
+        def share(images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+            images = images.contiguous(memory_format=torch.channels_last)
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=self._settings.precision == "bf16"):
+                loss = -scale * self._flow.log_prob(images).sum()
+            return loss.detach(), torch.autograd.grad(loss, parameters)
+
+        losses, shares = zip(*each(share, parts), strict=True)
+        return torch.stack(losses).sum(), [torch.stack(same).sum(0) for same in zip(*shares, strict=True)]
+
+    def log_prob(self, flow: Flow) -> Callable[[Tensor], Tensor]:
+        """See `Likelihood`."""
+        device = next(flow.parameters()).device
+        return lambda images: flow.log_prob(images.to(device))
