@@ -94,7 +94,17 @@ class FixedLikelihood:
         log_det = self._program.log_det
         # What no image changes enters each of them once, with a minus.
         by_log_det = log_det.new_full((), -scale * sum(share.images for share in shares))
-        return torch.autograd.grad([*self._constants, log_det], list(self._flow.parameters()), [*parts, by_log_det])
+        # Most weights are constants themselves; autograd takes the others through the folding.
+        known = {id(constant): part for constant, part in zip(self._constants, parts, strict=True) if constant.is_leaf}
+        ends = [(c, part) for c, part in zip(self._constants, parts, strict=True) if not c.is_leaf] + [
+            (log_det, by_log_det)
+        ]
+        parameters = list(self._flow.parameters())
+        inner = [parameter for parameter in parameters if id(parameter) not in known]
+        outputs, by_outputs = zip(*ends, strict=True)
+        found = torch.autograd.grad(outputs, inner, by_outputs) if inner else ()
+        known |= {id(parameter): gradient for parameter, gradient in zip(inner, found, strict=True)}
+        return tuple(known[id(parameter)] for parameter in parameters)
 
     def _room(self, at_once: int) -> Room:
         """A room nobody is in: one per thread that asks at the same time."""

@@ -55,6 +55,12 @@ class Convolution:
     shuffle: bool = False
     relu: bool = False
 
+    @property
+    def output_side(self) -> tuple[int, int]:
+        """(height, width) of its output, before depth goes to space."""
+        grown = 2 * self.pad - self.weight.shape[2] + 1
+        return self.side[0] + grown, self.side[1] + grown
+
 
 @dataclass(frozen=True)
 class Step:
@@ -63,7 +69,7 @@ class Step:
     Attributes:
         kind: squeeze, haar (a squeeze by the wavelet), affine, coupling or split.
         shape: (C, H, W) of its input.
-        matrix: affine: (C, C) in float64, with `shift` (C,).
+        matrix: affine: (C, C), with `shift` (C,).
         network: coupling: convolutions of its network; log-scales come first, then shifts.
         rule: coupling: how log-scales are bounded.
         swap: coupling: whether the second half is kept.
@@ -96,22 +102,38 @@ def folded(flow: Flow) -> Program:
         NotFoldableError: it has a layer that no step stands for.
     """
     steps: list[Step] = []
-    log_det, offset = torch.tensor(flow._range_log_det, dtype=torch.float64), 0
-    shape = flow.shape
+    linear: list[tuple[ActNorm | Mixing, int]] = []
+    offset, shape = 0, flow.shape
     for level, keep in zip(flow.levels, (*flow.carried, 0), strict=True):
-        for layer in _layers(level):
+        row: list[ActNorm | Mixing] = []
+        for layer in [*_layers(level), None]:
             if isinstance(layer, ActNorm | Mixing):
-                log_det = log_det + _log_det(layer, shape)
-                steps = _with_affine(steps, *_affine(layer), shape)
-            elif isinstance(layer, Coupling):
+                row.append(layer)
+                linear.append((layer, shape[1] * shape[2]))
+                continue
+            if row:
+                matrix, shift = _affine(row)
+                steps.append(Step("affine", shape, matrix=matrix, shift=shift))
+                row = []
+            if isinstance(layer, Coupling):
                 steps.append(_coupling(layer, shape))
-            else:
+            elif layer is not None:
                 steps.append(Step("haar" if isinstance(layer, HaarSqueeze) else "squeeze", shape))
                 shape = (4 * shape[0], shape[1] // 2, shape[2] // 2)
         steps.append(Step("split", shape, keep=keep, offset=offset))
         offset += (shape[0] - keep) * shape[1] * shape[2]
         shape = (keep, *shape[1:])
-    return Program(tuple(steps), log_det)
+    return Program(tuple(steps), flow._range_log_det + _log_det(linear))
+
+
+def pixels_per_weight(program: Program) -> float:
+    """How many pixels of an image a weight of the coupling networks meets, on average."""
+    uses = weights = 0
+    for convolution in (convolution for step in program.steps for convolution in step.network):
+        height, width = convolution.output_side
+        uses += convolution.weight.numel() * height * width
+        weights += convolution.weight.numel()
+    return uses / max(1, weights)
 
 
 def _layers(level: nn.Module) -> Iterable[Bijection]:
@@ -124,25 +146,41 @@ def _layers(level: nn.Module) -> Iterable[Bijection]:
         raise NotFoldableError(type(level).__name__)
 
 
-def _log_det(layer: ActNorm | Mixing, shape: tuple[int, int, int]) -> Tensor:
-    of_pixel = layer.log_scale.double().sum() if isinstance(layer, ActNorm) else layer.weight.double().slogdet()[1]
-    return of_pixel.cpu() * (shape[1] * shape[2])
+def _log_det(linear: Sequence[tuple[ActNorm | Mixing, int]]) -> Tensor:
+    """Log-determinant of all actnorms and mixings on maps of so many pixels; those of one size together."""
+    total = torch.zeros((), dtype=torch.float64)
+    norms = [(layer.log_scale.sum(), area) for layer, area in linear if isinstance(layer, ActNorm)]
+    found = [(torch.stack([value for value, _ in norms]).double(), norms)] if norms else []
+    mixings: dict[int, list[tuple[Tensor, int]]] = {}
+    for layer, area in linear:
+        if isinstance(layer, Mixing):
+            mixings.setdefault(len(layer.weight), []).append((layer.weight, area))
+    for same in mixings.values():
+        found.append((torch.stack([weight for weight, _ in same]).double().slogdet()[1], same))
+    for values, same in found:
+        areas = torch.tensor([area for _, area in same], dtype=torch.float64)
+        total = total + (values.cpu() * areas).sum()
+    return total
 
 
-def _affine(layer: ActNorm | Mixing) -> tuple[Tensor, Tensor]:
-    if isinstance(layer, Mixing):
-        return layer.weight.double(), layer.weight.new_zeros(len(layer.weight)).double()
-    scale = layer.log_scale.double().exp().flatten()
-    return scale.diag(), scale * layer.shift.double().flatten()
-
-
-def _with_affine(steps: list[Step], matrix: Tensor, shift: Tensor, shape: tuple[int, int, int]) -> list[Step]:
-    """Append z = matrix x + shift, or make it one with the affine step before it."""
-    before = steps[-1] if steps else None
-    if before is not None and before.kind == "affine":
-        assert before.matrix is not None and before.shift is not None
-        matrix, shift, steps = matrix @ before.matrix, matrix @ before.shift + shift, steps[:-1]
-    return [*steps, Step("affine", shape, matrix=matrix, shift=shift)]
+def _affine(row: Sequence[ActNorm | Mixing]) -> tuple[Tensor, Tensor]:
+    """Layers that follow each other as one z = matrix x + shift."""
+    first, *others = row
+    matrix: Tensor
+    shift: Tensor
+    if isinstance(first, Mixing):
+        matrix, shift = first.weight, first.weight.new_zeros(len(first.weight))
+    else:
+        scale = first.log_scale.flatten().exp()
+        shift = scale * first.shift.flatten()
+        matrix = scale.diag()
+    for layer in others:
+        if isinstance(layer, Mixing):
+            matrix, shift = layer.weight @ matrix, layer.weight @ shift
+        else:
+            scale = layer.log_scale.flatten().exp()
+            matrix, shift = scale[:, None] * matrix, scale * (shift + layer.shift.flatten())
+    return matrix, shift
 
 
 _RULES: dict[Any, str] = {tanh_affine: "tanh", sigmoid_affine: "sigmoid", additive: "additive"}

@@ -32,9 +32,9 @@ def convolutions(step: Step, inverses: bool) -> tuple[Convolution, ...]:
     side = step.shape[1:]
     maps = [(step.matrix, step.shift)]
     if inverses:
-        back = torch.linalg.inv(step.matrix)
-        maps.append((back, -back @ step.shift))
-    return tuple(Convolution(matrix[:, :, None, None].float(), shift.float(), 0, side) for matrix, shift in maps)
+        back = torch.linalg.inv(step.matrix.double())
+        maps.append((back.float(), (-back @ step.shift.double()).float()))
+    return tuple(Convolution(matrix[:, :, None, None], shift, 0, side) for matrix, shift in maps)
 
 
 def constants(program: Program, inverses: bool) -> list[Tensor]:
@@ -121,12 +121,9 @@ def _values(step: Step) -> list[int]:
     inside = [
         values
         for convolution in step.network
-        for values in (_output_values(convolution), convolution.weight.shape[1] * math.prod(convolution.side))
+        for values in (
+            len(convolution.weight) * math.prod(convolution.output_side),
+            convolution.weight.shape[1] * math.prod(convolution.side),
+        )
     ]
     return [math.prod(step.shape), *inside]
-
-
-def _output_values(convolution: Convolution) -> int:
-    grown = 2 * convolution.pad - convolution.weight.shape[2] + 1
-    height, width = convolution.side
-    return len(convolution.weight) * (height + grown) * (width + grown)
