@@ -10,6 +10,7 @@ from flowprior import solvers
 from flowprior.solvers.base import Context
 from flowprior.solvers.line_search import advance, begin
 from flowprior.solvers.search import SearchSettings, Terms, minimise
+from flowprior.solvers.stages import stages_of
 
 ROWS, SIZE = 16, 12
 
@@ -40,7 +41,7 @@ def run(objective, start, **changes):
     context = Context(
         tuple(map(str, range(len(start)))), observer=lambda images: ends.append(images) or {"end": images[:, 0, 0, 0]}
     )
-    return minimise(objective, start, settings(**changes), context, finish=lambda x: x), ends
+    return minimise(stages_of(objective, settings(**changes)), start, settings(**changes), context, finish=lambda x: x), ends
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "lbfgs"])

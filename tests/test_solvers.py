@@ -13,6 +13,7 @@ from flowprior.solvers.base import Context
 from flowprior.solvers.gaussian import Gaussian
 from flowprior.solvers.moments import sample_moments
 from flowprior.solvers.search import SearchSettings, Terms, minimise
+from flowprior.solvers.stages import stages_of
 
 SHAPE = (3, 8, 8)
 NAMES = ("a", "b", "c")
@@ -79,7 +80,7 @@ def test_divergence_on_the_way_keeps_the_last_finite_iterate():
     settings = SearchSettings(steps=40, learning_rate=0.1, schedule="constant")
     seen = []
     context = Context(("a", "b"), observer=lambda images: seen.append(images) or {})
-    result = minimise(objective, start, settings, context, finish=lambda x: 1 + x / 10)
+    result = minimise(stages_of(objective, settings), start, settings, context, finish=lambda x: 1 + x / 10)
     assert result.status == ("ok", "diverged")
     last = (result.images[1, 0, 0, 0] - 1) * 10
     assert -1.0 <= last < -0.85

@@ -84,7 +84,7 @@ class Flow(nn.Module):
         """
         total = z.new_full((z.shape[0],), -self._range_log_det)
         h: Tensor | None = None
-        parts = z.split(self._sizes, dim=1)
+        parts = z.split(self.latent_sizes, dim=1)
         for level, part, shape in reversed(list(zip(self.levels, parts, self._latent_shapes, strict=True))):
             latent = part.reshape(z.shape[0], *shape)
             h = latent if h is None else torch.cat([h, latent], dim=1)
@@ -138,7 +138,8 @@ class Flow(nn.Module):
         return shapes
 
     @property
-    def _sizes(self) -> list[int]:
+    def latent_sizes(self) -> list[int]:
+        """How many values of a latent are split off at each level, the finest first."""
         return [math.prod(shape) for shape in self._latent_shapes]
 
 

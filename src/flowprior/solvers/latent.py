@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -17,6 +18,7 @@ from flowprior.solvers.averaging import averaged
 from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.frozen import frozen
 from flowprior.solvers.search import Rows, SearchSettings, Terms, minimise
+from flowprior.solvers.stages import coarse_stages, stages_of
 
 #: Chávez 2021 states its objectives on values in [-1, 1]; residuals of [0, 1] images are half as long.
 RANGE = 2.0
@@ -25,7 +27,13 @@ RANGE = 2.0
 class LatentSettings(SearchSettings):
     """Settings of every search over latents."""
 
-    init_std: float = Field(0.0, ge=0, description="standard deviation of the random first latent; 0: start at z = 0")
+    start: Literal["origin", "pseudo_inverse"] = Field(
+        "origin", description="what the first latent is spread around: z = 0, or the latent of A_dagger y"
+    )
+    init_std: float = Field(0.0, ge=0, description="standard deviation of the first latent's random part")
+    coarse_steps: int = Field(
+        0, ge=0, description="steps for each level of the flow from the coarsest on, while finer latents stay; then all"
+    )
     restarts: int = Field(1, ge=1, description="independent random starts; their images are averaged")
     project: bool = Field(
         False, description="make A x = y exact by x + A_dagger(y - A x); only sensible where y has no noise"
@@ -57,7 +65,7 @@ class LatentSolver(Solver):
         copies = settings.restarts
         many = y.repeat_interleave(copies, dim=0)
         weight = self.value_per_image(self.weight, y, context).repeat_interleave(copies)
-        start = settings.init_std * keyed_rows(
+        spread = settings.init_std * keyed_rows(
             torch.randn,
             (prior.dimensions,),
             [(context.seed, key, "start", restart) for key in context.keys for restart in range(copies)],
@@ -72,8 +80,14 @@ class LatentSolver(Solver):
                 images = images + operator.A_dagger(many - operator.A(images))
             return images
 
+        stages = stages_of(objective, settings, coarse_stages(prior.latent_sizes, settings.coarse_steps))
         with frozen(prior, context) as fixed:
-            return averaged(copies, context, lambda rows: minimise(objective, start, settings, rows, finish))
+            started = time.perf_counter()
+            start = spread
+            if settings.start == "pseudo_inverse":
+                with torch.no_grad():
+                    start = spread + fixed(operator.A_dagger(many).clamp(0, 1))[0]
+            return averaged(copies, context, lambda rows: minimise(stages, start, settings, rows, finish, started))
 
 
 def squared_norm(z: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from flowprior.solvers.line_search import Line, advance, begin
-from flowprior.solvers.search import Objective, Recorder, SearchSettings, Terms
+from flowprior.solvers.search import Objective, Recorder, Searched, SearchSettings, Terms
+from flowprior.solvers.stages import Stage
 
 #: Accepted steps over which progress is judged.
 _PATIENCE = 10
@@ -43,20 +44,16 @@ class _Searching(NamedTuple):
 _VECTORS = _Searching._fields[:-1]
 
 
-def lbfgs(
-    objective: Objective, start: Tensor, settings: SearchSettings, recorder: Recorder
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Minimise every row by itself, with at most `settings.steps` evaluations each.
+def lbfgs(stage: Stage, start: Tensor, settings: SearchSettings, recorder: Recorder) -> Searched:
+    """Minimise every row by itself, with at most `stage.steps` evaluations each.
 
     Args:
-        objective: from iterates and their rows to `Terms`; smooth.
+        stage: the objective, which is smooth, and how many evaluations.
         start: first iterates (N, ...).
-        settings: steps, history, tolerance and the length of the first step.
+        settings: history, tolerance and the length of the first step.
         recorder: takes the trace.
-
-    Returns:
-        Images of the last accepted iterates (N, C, H, W), which rows stayed finite (N,), evaluations per row (N,).
     """
+    objective, iterates = stage.objective, start.detach().clone()
     terms, gradient = _evaluate(objective, start, _ALL)
     kept = Terms(*(entry.detach().clone() for entry in terms))
     alive = torch.isfinite(kept.loss) & torch.isfinite(gradient).flatten(1).all(1)
@@ -65,7 +62,7 @@ def lbfgs(
     now = _first(start, kept.loss, gradient, settings).at(alive & (gradient.flatten(1).abs().amax(1) > 0))
     epsilon = 10 * torch.finfo(start.dtype).eps
     done = 0
-    for done in range(1, settings.steps):
+    for done in range(1, stage.steps):
         if not len(now.rows):
             break
         trial = now.x + now.line.trial[:, None].to(now.x) * now.direction
@@ -78,6 +75,7 @@ def lbfgs(
         if bool(accept.any()):
             for whole, part in zip(kept, terms, strict=True):
                 whole[now.rows[accept]] = part.detach()[accept]
+            iterates[now.rows[accept]] = trial[accept].reshape(-1, *start.shape[1:])
             now = _moved(now, accept, trial, terms.loss, gradient)
         # Nothing but steps into the non-finite: not the end of a search, but its failure.
         alive[now.rows[fail & now.line.undefined]] = False
@@ -88,8 +86,8 @@ def lbfgs(
             recorder.record(done, kept)
         recorder.progress(done)
     recorder.record(done, kept)
-    recorder.progress(settings.steps)
-    return kept.images, alive, spent
+    recorder.progress(stage.steps)
+    return Searched(iterates, kept.images, alive, spent)
 
 
 def _evaluate(objective: Objective, x: Tensor, rows: Tensor | slice) -> tuple[Terms, Tensor]:

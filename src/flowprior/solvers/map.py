@@ -19,6 +19,7 @@ from flowprior.solvers.frozen import frozen
 from flowprior.solvers.gaussian import Gaussian
 from flowprior.solvers.moments import sample_moments
 from flowprior.solvers.search import Rows, SearchSettings, Terms, minimise
+from flowprior.solvers.stages import stages_of
 
 
 class MAP(Solver):
@@ -71,11 +72,12 @@ class MAP(Solver):
         def finish(x: Tensor) -> Tensor:
             return x + operator.A_dagger(many - operator.A(x)) if settings.project else x
 
+        stages = stages_of(objective, settings)
         with frozen(prior, context) as fixed:
             gaussian = self._gaussian(fixed, context) if settings.start == "sample_moments" else None
             started = time.perf_counter()
             start = self._start(operator, y, fixed, gaussian).repeat_interleave(copies, dim=0)
-            return averaged(copies, context, lambda rows: minimise(objective, start, settings, rows, finish, started))
+            return averaged(copies, context, lambda rows: minimise(stages, start, settings, rows, finish, started))
 
     def _gaussian(self, prior: Flow | FixedFlow, context: Context) -> Gaussian:
         samples = self.settings.samples

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from flowprior.registry import SettingsModel
 from flowprior.solvers.base import Context, Result, Trace
+from flowprior.solvers.stages import Stage
 
 
 class SearchSettings(SettingsModel):
@@ -31,6 +32,8 @@ class SearchSettings(SettingsModel):
     tolerance: float = Field(
         1e-5, ge=0, description="lbfgs: an image stops when ten steps gain less than this part of its loss"
     )
+    stages: int = Field(1, ge=1, description="parts of equal steps, over which the data term grows to its full weight")
+    first_data_weight: float = Field(1.0, gt=0, description="what the data term is multiplied by in the first stage")
 
 
 class Terms(NamedTuple):
@@ -57,8 +60,24 @@ Objective = Callable[[Tensor, Rows], Terms]
 _RECORDS = 30
 
 
+class Searched(NamedTuple):
+    """Where a search came to.
+
+    Attributes:
+        iterates: the last finite ones (N, ...).
+        images: what they stand for (N, C, H, W), not clipped.
+        alive: which rows stayed finite (N,).
+        evaluations: network evaluations with gradient, per row (N,).
+    """
+
+    iterates: Tensor
+    images: Tensor
+    alive: Tensor
+    evaluations: Tensor
+
+
 def minimise(
-    objective: Objective,
+    stages: Sequence[Stage],
     start: Tensor,
     settings: SearchSettings,
     context: Context,
@@ -71,7 +90,7 @@ def minimise(
     and stays there; the others go on.
 
     Args:
-        objective: from iterates and their rows to `Terms`.
+        stages: the objective, from iterates and their rows to `Terms`, of each part of the search.
         start: first iterates (N, ...).
         settings: the optimiser and its settings.
         context: observer and progress.
@@ -86,9 +105,25 @@ def minimise(
 
     optimise = {"adam": adam, "lbfgs": lbfgs}[settings.optimiser]
     recorder = Recorder(context, finish, settings.steps, started)
-    images, alive, evaluations = optimise(objective, start, settings, recorder)
-    status = tuple("ok" if good else "diverged" for good in alive.tolist())
-    return Result(finish(images).clamp(0, 1), status, evaluations.cpu(), recorder.seconds(), recorder.trace())
+    found = Searched(start, start, torch.ones(len(start), dtype=torch.bool, device=start.device), torch.zeros(()))
+    for stage in stages:
+        recorder.begin(stage)
+        now = optimise(stage, found.iterates, settings, recorder)
+        if bool(found.alive.all()):
+            found = now._replace(evaluations=found.evaluations + now.evaluations)
+            continue
+        # A row that diverged in an earlier stage stays where that left it.
+        rows = found.alive.reshape(-1, *[1] * (start.ndim - 1))
+        found = Searched(
+            torch.where(rows, now.iterates, found.iterates),
+            torch.where(found.alive.reshape(-1, 1, 1, 1), now.images, found.images),
+            found.alive & now.alive,
+            found.evaluations + found.alive * now.evaluations,
+        )
+    status = tuple("ok" if good else "diverged" for good in found.alive.tolist())
+    return Result(
+        finish(found.images).clamp(0, 1), status, found.evaluations.cpu(), recorder.seconds(), recorder.trace()
+    )
 
 
 class Recorder:
@@ -100,8 +135,13 @@ class Recorder:
         self._context, self._finish, self._steps = context, finish, steps
         self._started, self._paused = time.perf_counter() if started is None else started, 0.0
         self._wanted = {round(steps * (i / _RECORDS) ** 1.5) for i in range(_RECORDS + 1)} | {0, steps}
+        self._before = 0
         self._at: list[tuple[int, float]] = []
         self._values: dict[str, list[Tensor]] = {}
+
+    def begin(self, stage: Stage) -> None:
+        """Steps are from now on those of this stage."""
+        self._before = stage.before
 
     def seconds(self) -> float:
         """Seconds so far, the observer's left out."""
@@ -110,15 +150,17 @@ class Recorder:
     def progress(self, step: int) -> None:
         """Say how many steps are done."""
         if self._context.progress:
-            self._context.progress(step, self._steps)
+            self._context.progress(self._before + step, self._steps)
 
     def wants(self, step: int) -> bool:
         """Whether this step enters the trace."""
-        return step in self._wanted
+        return self._before + step in self._wanted and not self._known(step)
 
     def record(self, step: int, terms: Terms) -> None:
-        """Enter the terms of all rows after `step` evaluations."""
-        self._at.append((step, self.seconds()))
+        """Enter the terms of all rows after `step` evaluations; where a stage ends and the next begins, once."""
+        if self._known(step):
+            return
+        self._at.append((self._before + step, self.seconds()))
         pause = time.perf_counter()
         seen = {"loss": terms.loss, "data_fit": terms.data_fit, "neg_log_prob": terms.neg_log_prob}
         if self._context.observer:
@@ -127,6 +169,9 @@ class Recorder:
         for name, value in seen.items():
             self._values.setdefault(name, []).append(value.detach().cpu())
         self._paused += time.perf_counter() - pause
+
+    def _known(self, step: int) -> bool:
+        return bool(self._at) and self._at[-1][0] >= self._before + step
 
     def trace(self) -> Trace:
         """What was recorded."""
