@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,34 @@ from torch import Tensor, nn
 from flowprior.errors import FlowpriorError
 from flowprior.flows.layers import ActNorm, Bijection
 from flowprior.registry import SettingsModel
+
+
+class FlowLike(Protocol):
+    """What solvers ask of a flow, whoever computes it: the flow itself, or its folded steps by a kernel or by torch."""
+
+    @property
+    def name(self) -> str:
+        """The registered name."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+
+    @property
+    def dimensions(self) -> int:
+        """Number of values of an image, and of a latent."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Flow.forward`."""
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Flow.inverse`."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """As `Flow.log_prob`."""
+
+    def sample(self, count: int, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
+        """As `Flow.sample`."""
 
 
 class Flow(nn.Module):

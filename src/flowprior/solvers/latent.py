@@ -81,12 +81,12 @@ class LatentSolver(Solver):
             return images
 
         stages = stages_of(objective, settings, coarse_stages(prior.latent_sizes, settings.coarse_steps))
-        with frozen(prior, context) as fixed:
+        with frozen(prior, context, settings.precision) as fixed:
             started = time.perf_counter()
             start = spread
             if settings.start == "pseudo_inverse":
                 with torch.no_grad():
-                    start = spread + fixed(operator.A_dagger(many).clamp(0, 1))[0]
+                    start = spread + fixed.forward(operator.A_dagger(many).clamp(0, 1))[0]
             return averaged(copies, context, lambda rows: minimise(stages, start, settings, rows, finish, started))
 
 

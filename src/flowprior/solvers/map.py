@@ -10,8 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from flowprior.errors import FlowpriorError
-from flowprior.flows.base import Flow
-from flowprior.flows.fixed import FixedFlow
+from flowprior.flows.base import Flow, FlowLike
 from flowprior.operators.base import Operator
 from flowprior.solvers.averaging import averaged
 from flowprior.solvers.base import Context, Result, Solver
@@ -73,20 +72,21 @@ class MAP(Solver):
             return x + operator.A_dagger(many - operator.A(x)) if settings.project else x
 
         stages = stages_of(objective, settings)
-        with frozen(prior, context) as fixed:
+        with frozen(prior, context, settings.precision) as fixed:
             gaussian = self._gaussian(fixed, context) if settings.start == "sample_moments" else None
             started = time.perf_counter()
             start = self._start(operator, y, fixed, gaussian).repeat_interleave(copies, dim=0)
             return averaged(copies, context, lambda rows: minimise(stages, start, settings, rows, finish, started))
 
-    def _gaussian(self, prior: Flow | FixedFlow, context: Context) -> Gaussian:
+    def _gaussian(self, prior: FlowLike, context: Context) -> Gaussian:
         samples = self.settings.samples
         return context.remembered(
-            ("sample_moments", samples, context.seed), lambda: sample_moments(prior, samples, context.seed)
+            ("sample_moments", samples, context.seed, self.settings.precision),
+            lambda: sample_moments(prior, samples, context.seed),
         )
 
     @torch.no_grad()
-    def _start(self, operator: Operator, y: Tensor, prior: Flow | FixedFlow, gaussian: Gaussian | None) -> Tensor:
+    def _start(self, operator: Operator, y: Tensor, prior: FlowLike, gaussian: Gaussian | None) -> Tensor:
         if gaussian is not None:
             return gaussian.posterior_mean(operator, y, self.settings.samples_noise_std).clamp(0, 1)
         match self.settings.start:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from flowprior.errors import FlowpriorError
-from flowprior.flows.base import Flow
-from flowprior.flows.fixed import FixedFlow
+from flowprior.flows.base import FlowLike
 from flowprior.randomness import generator
 from flowprior.solvers.gaussian import Gaussian
 
@@ -17,7 +16,7 @@ _BATCH = 1024
 _TOLERATED = 0.01
 
 
-def sample_moments(prior: Flow | FixedFlow, samples: int, seed: int) -> Gaussian:
+def sample_moments(prior: FlowLike, samples: int, seed: int) -> Gaussian:
     """The Gaussian with the mean and covariance of a flow's samples.
 
     Its posterior mean is the best linear estimate under the flow's own density: unlike the mode, which of a
@@ -35,7 +34,7 @@ def sample_moments(prior: Flow | FixedFlow, samples: int, seed: int) -> Gaussian
     return Gaussian.fit_parts(_samples(prior, samples, seed))
 
 
-def _samples(prior: Flow | FixedFlow, samples: int, seed: int) -> Iterator[torch.Tensor]:
+def _samples(prior: FlowLike, samples: int, seed: int) -> Iterator[torch.Tensor]:
     for start in range(0, samples, _BATCH):
         source = generator(seed, "moments", start)
         images = prior.sample(min(_BATCH, samples - start), generator=source).cpu()

@@ -34,6 +34,11 @@ class SearchSettings(SettingsModel):
     )
     stages: int = Field(1, ge=1, description="parts of equal steps, over which the data term grows to its full weight")
     first_data_weight: float = Field(1.0, gt=0, description="what the data term is multiplied by in the first stage")
+    precision: Literal["float32", "bf16"] = Field(
+        "float32",
+        description="of the networks inside couplings where torch runs the flow (on a GPU); everything else, and the "
+        "CPU's kernel, is float32",
+    )
 
 
 class Terms(NamedTuple):
@@ -160,9 +165,11 @@ class Recorder:
         """Enter the terms of all rows after `step` evaluations; where a stage ends and the next begins, once."""
         if self._known(step):
             return
+        seen = {"loss": terms.loss, "data_fit": terms.data_fit, "neg_log_prob": terms.neg_log_prob}
+        # Copies wait for a GPU, and come first: the clock is to show what is done, not what is queued.
+        seen = {name: value.detach().cpu() for name, value in seen.items()}
         self._at.append((self._before + step, self.seconds()))
         pause = time.perf_counter()
-        seen = {"loss": terms.loss, "data_fit": terms.data_fit, "neg_log_prob": terms.neg_log_prob}
         if self._context.observer:
             with torch.no_grad():
                 seen |= self._context.observer(self._finish(terms.images.detach()).clamp(0, 1))

@@ -1,0 +1,152 @@
+"""What of a recorded flow needs no GPU: which shapes are recorded, when, and what happens when that fails."""
+
+import warnings
+
+import pytest
+import torch
+from pieces import small_flow, small_operator
+
+from flowprior import solvers
+from flowprior.flows.fixed import GraphedFlow, UnrolledFlow
+from flowprior.flows.fixed.graphed import cuda_graph
+
+SHAPE = (3, 8, 8)
+OFTEN = 10
+
+
+class Recorder:
+    """Stands for CUDA graphs: a recording is for one shape and says when it is used."""
+
+    def __init__(self, failure=None):
+        self.made, self.launched, self.failure = [], [], failure
+
+    def __call__(self, plain, rows):
+        self.made.append(tuple(rows.shape))
+        if self.failure is not None:
+            raise self.failure
+
+        def launch(given):
+            assert given.shape == rows.shape
+            self.launched.append(tuple(given.shape))
+            return plain(given)
+
+        return launch
+
+
+def graphed(failure=None):
+    plain = UnrolledFlow(small_flow("haar_glow"), torch.float64)
+    recorder = Recorder(failure)
+    return plain, recorder, GraphedFlow(plain, recorder)
+
+
+def with_gradient(count):
+    return torch.rand(count, *SHAPE, dtype=torch.float64).requires_grad_(True)
+
+
+def test_a_shape_is_recorded_when_it_comes_often_and_the_values_are_the_same():
+    plain, recorder, flow = graphed()
+    x = with_gradient(3)
+    wanted = plain.log_prob(x)
+    for _ in range(OFTEN - 1):
+        assert torch.equal(flow.log_prob(x), wanted)
+    assert recorder.made == []
+    for _ in range(4):
+        found = flow.log_prob(x)
+        assert torch.equal(found, wanted)
+        assert torch.equal(torch.autograd.grad(found.sum(), x)[0], torch.autograd.grad(plain.log_prob(x).sum(), x)[0])
+    assert recorder.made == [(3, *SHAPE)] and recorder.launched == [(3, *SHAPE)] * 4
+
+
+def test_one_recording_is_kept_and_other_shapes_are_computed_as_they_are():
+    plain, recorder, flow = graphed()
+    large, small = with_gradient(3), with_gradient(2)
+    for _ in range(OFTEN):
+        flow.forward(large)
+    for _ in range(OFTEN - 1):
+        assert torch.equal(flow.log_prob(small), plain.log_prob(small))
+    flow.forward(large)
+    assert recorder.made == [(3, *SHAPE)] and recorder.launched == [(3, *SHAPE)] * 2
+    flow.forward(small)
+    # The small shape took the place of the large one, which is recorded again when it comes back.
+    assert recorder.made == [(3, *SHAPE), (2, *SHAPE)]
+    flow.forward(large)
+    assert recorder.made == [(3, *SHAPE), (2, *SHAPE), (3, *SHAPE)]
+
+
+def test_directions_are_recorded_apart():
+    plain, recorder, flow = graphed()
+    z = torch.randn(3, flow.dimensions, dtype=torch.float64).requires_grad_(True)
+    for _ in range(OFTEN):
+        flow.forward(with_gradient(3))
+        found = flow.inverse(z)
+    assert recorder.made == [(3, *SHAPE), (3, flow.dimensions)]
+    for ours, wanted in zip(found, plain.inverse(z), strict=True):
+        assert torch.equal(ours, wanted)
+
+
+def test_without_gradient_nothing_is_recorded():
+    _, recorder, flow = graphed()
+    for _ in range(2 * OFTEN):
+        flow.forward(torch.rand(3, *SHAPE, dtype=torch.float64))
+        with torch.no_grad():
+            flow.forward(with_gradient(3))
+    assert recorder.made == []
+
+
+def test_a_failure_is_said_once_and_the_flow_goes_on():
+    plain, recorder, flow = graphed(RuntimeError("operation not permitted when stream is capturing\nmore"))
+    x = with_gradient(3)
+    for _ in range(OFTEN - 1):
+        flow.log_prob(x)
+    with pytest.warns(RuntimeWarning, match=r"'haar_glow'.*\(operation not permitted when stream is capturing\)"):
+        assert torch.equal(flow.log_prob(x), plain.log_prob(x))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2 * OFTEN):
+            flow.log_prob(with_gradient(2))
+    assert len(recorder.made) == 1
+
+
+def test_graphs_are_refused_on_the_cpu():
+    with pytest.raises(RuntimeError, match="got rows on cpu"):
+        cuda_graph(lambda rows: (rows, rows.sum(1)), torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("solver", ["map", "chavez"])
+@pytest.mark.parametrize("optimiser", ["adam", "lbfgs"])
+def test_a_search_through_recordings_is_the_search(solver, optimiser, monkeypatch):
+    operator, flow = small_operator("box_blur", SHAPE), small_flow("haar_glow")
+    y = operator.measure(torch.rand(3, *SHAPE, dtype=torch.float64), 0.02, torch.Generator().manual_seed(4))
+    settings = {"steps": 3 * OFTEN, "optimiser": optimiser} | ({"smoothing": 0.001} if solver == "chavez" else {})
+    wanted = solvers.solve(solver, operator, y, flow, **settings)
+    recorder = Recorder()
+    recording = GraphedFlow(UnrolledFlow(flow, torch.float64), recorder)
+    monkeypatch.setattr("flowprior.solvers.frozen.asked", lambda *_: recording)
+    found = solvers.solve(solver, operator, y, flow, **settings)
+    assert recorder.launched
+    torch.testing.assert_close(found.images, wanted.images)
+    assert torch.equal(found.evaluations, wanted.evaluations)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_on_a_gpu_a_recording_computes_what_was_recorded(direction):
+    plain = UnrolledFlow(small_flow("haar_glow").cuda(), torch.float64)
+    flow = GraphedFlow(plain)
+    shape = SHAPE if direction == "forward" else (flow.dimensions,)
+    kept = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number in range(3 * OFTEN):
+            source = torch.Generator().manual_seed(number)
+            rows = (0.5 * torch.rand(3, *shape, generator=source, dtype=torch.float64)).cuda().requires_grad_(True)
+            ends = []
+            for prior in (flow, plain):
+                values, log_det = getattr(prior, direction)(rows)
+                (gradient,) = torch.autograd.grad((values.square().flatten(1).sum(1) + log_det).sum(), rows)
+                ends.append((values.detach(), log_det.detach(), gradient))
+            kept.append(ends)
+    # After all launches: no result lies in memory that a later launch overwrites.
+    for ours, wanted in kept:
+        for found, exact in zip(ours, wanted, strict=True):
+            torch.testing.assert_close(found, exact)
