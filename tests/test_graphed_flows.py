@@ -150,3 +150,14 @@ def test_on_a_gpu_a_recording_computes_what_was_recorded(direction):
     for ours, wanted in kept:
         for found, exact in zip(ours, wanted, strict=True):
             torch.testing.assert_close(found, exact)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+def test_on_a_gpu_the_gradient_of_an_overwritten_pass_is_refused():
+    flow = GraphedFlow(UnrolledFlow(small_flow("haar_glow").cuda(), torch.float64))
+    x = with_gradient(3).detach().cuda().requires_grad_(True)
+    for _ in range(OFTEN):
+        first = flow.log_prob(x)
+    flow.log_prob(x)
+    with pytest.raises(RuntimeError, match="until the next pass"):
+        torch.autograd.grad(first.sum(), x)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from flowprior import flows
-from flowprior.device import device_for, use_threads
+from flowprior.device import device_for, use_tensor_cores, use_threads
 from flowprior.errors import FlowpriorError, one_line_errors
 from flowprior.files import replacing
 from flowprior.flows.checkpoint import save_flow
@@ -62,6 +62,7 @@ def learn(lesson: Lesson) -> None:
     prior, folder = PriorSettings(**lesson.prior), Path(lesson.folder)
     pixels, validation = np.load(lesson.images, mmap_mode="r"), np.load(lesson.validation)
     device = _own_device(lesson.gpus)
+    use_tensor_cores(device)
     with joined_ranks(device) as ranks:
         threads = max(1, lesson.threads // ranks.size)
         use_threads(threads)

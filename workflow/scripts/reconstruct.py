@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowprior.device import device_for, use_threads
+from flowprior.device import device_for, use_tensor_cores, use_threads
 from flowprior.files import replacing
 from flowprior.inversion import Problem, invert, load_prior
 from flowprior.progress import job_output
@@ -12,6 +12,7 @@ from flowprior.progress import job_output
 with job_output(snakemake.log[0]):
     use_threads(snakemake.threads)
     device = device_for(snakemake.resources.get("gpu", 0))
+    use_tensor_cores(device)
     problem = Problem.read(
         Path(snakemake.input.measurement),
         Path(snakemake.input.images),

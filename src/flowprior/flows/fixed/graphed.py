@@ -33,7 +33,8 @@ def cuda_graph(plain: Pass, rows: Tensor) -> Pass:
         rows: an example, on the GPU.
 
     Returns:
-        The pass, with results in memory of their own: those of the graphs are overwritten by the next launch.
+        The pass, with results in memory of their own: those of the graphs are overwritten by the next launch. What
+        the gradient needs is overwritten too, so it is to be taken before the next launch; later is an error.
 
     Raises:
         RuntimeError: rows are not on a GPU, or the pass cannot be recorded.
@@ -42,10 +43,20 @@ def cuda_graph(plain: Pass, rows: Tensor) -> Pass:
         raise RuntimeError(f"CUDA graphs hold work of a GPU, got rows on {rows.device}; call the pass itself there")
     example = rows.detach().clone().requires_grad_(True)
     recorded = cast(Pass, torch.cuda.make_graphed_callables(plain, (example,)))
+    launches = 0
 
     def launch(given: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal launches
+        launches += 1
+        number = launches
+
+        def owned(gradient: Tensor) -> Tensor:
+            if number != launches:
+                raise RuntimeError("a recorded pass has a gradient until the next pass; evaluate it again")
+            return gradient.clone()
+
         inside = given.view_as(given)
-        inside.register_hook(torch.clone)
+        inside.register_hook(owned)
         values, log_det = recorded(inside)
         return values.clone(), log_det.clone()
 
