@@ -1,10 +1,11 @@
-"""`python -m benchmarks [--quick] [--only NAME ...] [--out FOLDER]`."""
+"""`python -m benchmarks [--quick] [--only NAME ...] [--device cuda] [--out FOLDER]`."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,59 +14,72 @@ from flowprior.errors import FlowpriorError, UnknownNameError, one_line_errors
 
 #: In the order in which they run; the last only with --results.
 PARTS = ("inversion", "quality", "training", "peers", "memory", "workflow_share")
+#: Those that a GPU can run; the others are of the CPU, whatever the device.
+ON_GPU = ("inversion", "quality", "training")
 _DEFAULT_OUT = Path(__file__).parent / "results"
 
 
-def chosen(only: Sequence[str] | None, results: Path | None) -> tuple[str, ...]:
+def chosen(only: Sequence[str] | None, results: Path | None, device: str = "cpu") -> tuple[str, ...]:
     """The parts to run.
 
     Raises:
         UnknownNameError: a part of such a name there is none; the nearest is named.
-        FlowpriorError: `workflow_share` without results.
+        FlowpriorError: `workflow_share` without results, or a part of the CPU on another device.
     """
     for name in only or ():
         if name not in PARTS:
             raise UnknownNameError("benchmark", name, PARTS)
     if only and "workflow_share" in only and results is None:
         raise FlowpriorError("workflow_share needs a finished run: --results results/<experiment>")
+    if device != "cpu":
+        if other := [name for name in only or () if name not in ON_GPU]:
+            raise FlowpriorError(f"{other[0]} runs on the CPU, got --device {device}; leave it out of --only")
+        return tuple(name for name in ON_GPU if not only or name in only)
     return tuple(name for name in PARTS if (name in only if only else name != "workflow_share" or results is not None))
 
 
 def measure(name: str, options: Options, ceiling: float) -> Part:
     """Run one part."""
-    from benchmarks import inversion, memory, peers, quality, training, workflow_share
-
     if name == "inversion":
+        from benchmarks import inversion
+
         return inversion.run(options, ceiling)
-    runs = {
-        "quality": quality,
-        "training": training,
-        "peers": peers,
-        "memory": memory,
-        "workflow_share": workflow_share,
-    }
-    return runs[name].run(options)
+    # Imported alone: a part is not to need what only another one uses.
+    run: Callable[[Options], Part] = importlib.import_module(f"benchmarks.{name}").run
+    return run(options)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and write after each part what is known so far."""
     options, names = _parsed(arguments)
-    from benchmarks import plots, table
+    from benchmarks import table
+    from benchmarks.accelerator import about as about_gpu
+    from benchmarks.accelerator import device_named
     from benchmarks.machine import machine
+    from flowprior.device import use_tensor_cores
 
+    device = device_named(options.device)
+    use_tensor_cores(device)
     say("machine")
     about = machine()
+    ceiling = about["matmul_gflops"]["all_threads"]
+    if device.type == "cuda":
+        about["accelerator"] = about_gpu(device)
+        ceiling = about["accelerator"]["matmul_gflops"]["tf32"]
     parts: dict[str, Part] = {}
     for name in names:
         say(name)
         started = time.perf_counter()
-        part = measure(name, options, about["matmul_gflops"]["all_threads"])
+        part = measure(name, options, ceiling)
         parts[name] = replace(part, seconds=round(time.perf_counter() - started, 1))
         say(f"  {parts[name].seconds:.0f} s")
         report = table.write(options.out, about, options.quick, parts)
-    plots.draw(report, options.out)
+    if device.type == "cpu":
+        from benchmarks import plots
+
+        plots.draw(report, options.out)
     print(table.markdown(about, options.quick, parts))
-    say(f"Written to {options.out}: bench.json, bench.md and plots.")
+    say(f"Written to {options.out}: bench.json, bench.md{' and plots' if device.type == 'cpu' else ''}.")
 
 
 def _parsed(arguments: Sequence[str] | None) -> tuple[Options, tuple[str, ...]]:
@@ -76,10 +90,11 @@ def _parsed(arguments: Sequence[str] | None) -> tuple[Options, tuple[str, ...]]:
     parser.add_argument("--flow", type=Path, metavar="FOLDER", help="quality: a trained flow, with --images")
     parser.add_argument("--images", type=Path, metavar="FILE", help="quality: its test images, uint8 (N, H, W, 3) .npy")
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="workflow_share: results of a finished run")
+    parser.add_argument("--device", default="cpu", help=f"cpu, or cuda for {', '.join(ON_GPU)}; default: cpu")
     given = parser.parse_args(arguments)
-    names = chosen(given.only, given.results)
+    names = chosen(given.only, given.results, given.device)
     given.out.mkdir(parents=True, exist_ok=True)
-    return Options(given.quick, given.out, given.flow, given.images, given.results), names
+    return Options(given.quick, given.out, given.flow, given.images, given.results, given.device), names
 
 
 if __name__ == "__main__":

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.accelerator import device_named, peak_gigabytes
+from benchmarks.cases import TALL, Case, suite_for
 from benchmarks.flops import Count, gflops, per_image
 from benchmarks.model import Options, Part, Row, Target, say
 from benchmarks.plain import Descent, Objective, descend, image_objective, latent_objective, latent_start
 from benchmarks.timing import Contender, Timing, interleaved, ratio
 from flowprior import flows, operators, solvers
 from flowprior.errors import FlowpriorError
-from flowprior.flows.base import Flow
+from flowprior.flows.base import Flow, FlowLike
+from flowprior.flows.fixed import UnrolledFlow
+from flowprior.flows.fixed.graphed import OFTEN
 from flowprior.operators.base import Operator
 from flowprior.solvers.base import Result
 
@@ -25,50 +30,8 @@ UNIT = "image-iterations/s"
 _RATE, _ALPHA, _NOISE_STD = 0.005, 0.02, 0.02
 #: How far the contenders' first losses may lie apart, as a part of the loss.
 _AGREEMENT = 1e-3
-_DEFAULT = {"levels": 4, "steps": 6, "hidden": 48}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One flow, image size and batch, and what is searched: latents or images."""
-
-    flow: str
-    settings: dict[str, Any]
-    size: int = 32
-    batch: int = 32
-    objective: Literal["latent", "image"] = "latent"
-    at_least: float | None = None
-    group: str = "flows"
-    contenders: tuple[str, ...] = ("plain", "frozen", "flowprior")
-
-    @property
-    def shape(self) -> str:
-        """The flow with its settings."""
-        return f"{self.flow} ({', '.join(f'{key} {value}' for key, value in self.settings.items())})"
-
-    @property
-    def name(self) -> str:
-        """As the table has it."""
-        return f"{self.shape}, {self.size} px, batch {self.batch}, {self.objective}"
-
-
-FLOWS = (
-    Case("haar_glow", _DEFAULT, at_least=3.0),
-    Case("haar_glow", _DEFAULT, objective="image", at_least=3.0),
-    Case("glow", {"levels": 3, "steps": 4, "hidden": 64}),
-    Case("chavez", {"steps": 2, "hidden": 128}, at_least=4.0),
-    Case("chavez", {"steps": 2, "hidden": 512}, at_least=4.0),
-)
-_TALL = {"levels": 4, "steps": 8, "hidden": 48}
-# A batch for each size: as many images as fill the vector lanes of every thread of a small machine.
-SIZES = tuple(
-    Case("haar_glow", _TALL, size, batch, group="sizes", contenders=("plain", "flowprior"))
-    for size, batch in ((32, 64), (64, 32), (128, 32))
-)
-BATCHES = tuple(
-    Case("haar_glow", _DEFAULT, batch=batch, group="batches", contenders=("plain", "flowprior"))
-    for batch in (1, 8, 32, 64, 128)
-)
+#: The same of a loss by networks in half precision.
+_HALF_AGREEMENT = 2e-2
 
 
 @dataclass(frozen=True)
@@ -83,19 +46,20 @@ class Problem:
     count: Count
     memory: dict[Hashable, Any] = field(default_factory=dict)
 
-    def objective(self, flow: Flow) -> Objective:
-        """The objective on a flow of torch's layers."""
+    def objective(self, flow: FlowLike) -> Objective:
+        """The objective on a flow that torch runs."""
         if self.case.objective == "latent":
             return latent_objective(flow, self.operator, self.y, _ALPHA)
         return image_objective(flow, self.operator, self.y, _NOISE_STD)
 
-    def descend(self, flow: Flow, steps: int) -> Descent:
+    def descend(self, flow: FlowLike, steps: int) -> Descent:
         """The plain search."""
         return descend(self.objective(flow), self.start, steps, _RATE)
 
-    def solve(self, steps: int) -> Result:
+    def solve(self, steps: int, precision: str = "float32") -> Result:
         """The same search by `flowprior.solvers.solve`."""
         settings: dict[str, Any] = {"steps": steps, "learning_rate": _RATE, "schedule": "constant"}
+        settings["precision"] = precision
         if self.case.objective == "latent":
             name, settings = "chavez", {**settings, "alpha": _ALPHA}
         else:
@@ -118,17 +82,19 @@ def random_flow(name: str, size: int, scale: float = 0.01, **settings: Any) -> F
     return flow
 
 
-def problem_of(case: Case) -> Problem:
-    """Weights, measurements of images that the flow itself makes, and first iterates."""
+def problem_of(case: Case, device: torch.device | None = None) -> Problem:
+    """Weights, measurements of images that the flow itself makes, and first iterates, on a device; default: the CPU."""
     flow = random_flow(case.flow, case.size, **case.settings)
+    count = per_image(flow.log_prob, flow.shape)
+    flow = flow.to(device)
     operator = operators.build("box_blur", flow.shape, size=3)
     with torch.no_grad():
-        z = torch.randn(case.batch, flow.dimensions, generator=torch.Generator().manual_seed(2))
+        z = torch.randn(case.batch, flow.dimensions, generator=torch.Generator().manual_seed(2)).to(device)
         y = operator.A(flow.inverse(0.5 * z)[0])
         start = operator.A_dagger(y).clone()
     if case.objective == "latent":
-        start = latent_start(flow.dimensions, [str(i) for i in range(case.batch)])
-    return Problem(case, flow, operator, y, start, per_image(flow.log_prob, flow.shape))
+        start = latent_start(flow.dimensions, [str(i) for i in range(case.batch)]).to(device)
+    return Problem(case, flow, operator, y, start, count)
 
 
 def check_first_losses(problem: Problem) -> None:
@@ -138,24 +104,28 @@ def check_first_losses(problem: Problem) -> None:
         FlowpriorError: they differ, so their speeds can not be compared.
     """
     plain = problem.descend(copy.deepcopy(problem.flow).requires_grad_(False), 1).first_loss
-    found = problem.solve(1).trace.values["loss"][0].to(plain)
-    apart = float(((found - plain).abs() / plain.abs().clamp_min(1e-6)).max())
-    if not apart <= _AGREEMENT:
-        raise FlowpriorError(
-            f"{problem.case.name}: first losses of plain torch and flowprior are {apart:.2g} of the loss apart, "
-            f"more than {_AGREEMENT:g}; one of them is wrong, so nothing was timed"
-        )
+    for precision, bound in (("float32", _AGREEMENT), ("bf16", _HALF_AGREEMENT)):
+        found = problem.solve(1, precision).trace.values["loss"][0].to(plain)
+        apart = float(((found - plain).abs() / plain.abs().clamp_min(1e-6)).max())
+        if not apart <= bound:
+            raise FlowpriorError(
+                f"{problem.case.name}: first losses of plain torch and flowprior ({precision}) are {apart:.2g} of the "
+                f"loss apart, more than {bound:g}; one of them is wrong, so nothing was timed"
+            )
 
 
 def contenders_of(problem: Problem) -> dict[str, Contender]:
-    """Who solves a problem: plain (weights trainable), frozen (weights not), flowprior."""
+    """Who solves a problem: plain (weights trainable), frozen (weights not), unrolled (folded steps), flowprior."""
     batch = problem.case.batch
     trainable = copy.deepcopy(problem.flow).requires_grad_(True)
     fixed = copy.deepcopy(problem.flow).requires_grad_(False)
+    unrolled = UnrolledFlow(problem.flow, torch.float32)
     every = {
         "plain": Contender(lambda steps: problem.descend(trainable, steps).seconds, batch),
         "frozen": Contender(lambda steps: problem.descend(fixed, steps).seconds, batch),
+        "unrolled": Contender(lambda steps: problem.descend(unrolled, steps).seconds, batch),
         "flowprior": Contender(lambda steps: problem.solve(steps).seconds, batch),
+        "flowprior, bf16": Contender(lambda steps: problem.solve(steps, "bf16").seconds, batch),
     }
     return {name: every[name] for name in problem.case.contenders}
 
@@ -167,23 +137,26 @@ def run(options: Options, ceiling: float) -> Part:
         options: of the run.
         ceiling: GFLOP/s of a matrix product on all threads.
     """
-    seconds, rounds = (0.25, 3) if options.quick else (1.5, 7)
+    device = device_named(options.device)
+    suite = suite_for(device.type == "cuda", options.quick)
+    seconds, rounds = suite.turns
     rows: list[Row] = []
-    for case in FLOWS:
-        rows += _rows([problem_of(case)], seconds, rounds, ceiling)
+    for case in suite.flows:
+        rows += _rows([problem_of(case, device)], seconds, rounds, ceiling)
     # All sizes, and all batches, in one set of turns: the figures are ratios between them.
-    sizes = [problem_of(case) for case in (SIZES[:2] if options.quick else SIZES)]
-    rows += _rows(sizes, seconds, rounds, ceiling, over=SIZES[0].size)
-    batches = [case for case in BATCHES if not (options.quick and case.batch == 64)]
-    rows += _rows([problem_of(case) for case in batches], seconds, rounds, ceiling)
+    sizes = [problem_of(case, device) for case in suite.sizes]
+    rows += _rows(sizes, seconds, rounds, ceiling, over=suite.sizes[0].size)
+    rows += _rows([problem_of(case, device) for case in suite.batches], seconds, rounds, ceiling)
     return Part("Search: objective, gradient and Adam's step", tuple(rows), _NOTES)
 
 
 _NOTES = (
     "plain: torch's layers, weights left trainable, `loss.backward()`, `torch.optim.Adam`, all threads; "
-    "frozen: the same without weight gradients; flowprior: `solvers.solve`, by its own clock.",
+    "frozen: the same without weight gradients; unrolled: the same on folded steps; flowprior: `solvers.solve`, by its "
+    "own clock.",
     "GFLOP/s: multiply-adds of the convolutions with values of the map, forward and gradient by the input, "
-    "two operations each; for plain the weight gradients are not counted as work. Percent: of torch's matrix product.",
+    "two operations each; for plain the weight gradients are not counted as work. Percent: of torch's matrix product "
+    "(on a GPU in TF32, for bf16 too).",
 )
 
 
@@ -198,6 +171,7 @@ def _rows(problems: list[Problem], seconds: float, rounds: int, ceiling: float, 
     for problem in problems:
         own = {name: timings[f"{problem.case.name}/{name}"] for name in problem.case.contenders}
         rows += [_row(problem, name, own, ceiling) for name in own]
+        rows += _memory_rows(problem)
     if over is not None:
         rows += _scaling_rows(problems, timings, over)
     return rows
@@ -230,6 +204,20 @@ def _row(problem: Problem, name: str, timings: dict[str, Timing], ceiling: float
     )
 
 
+def _memory_rows(problem: Problem) -> list[Row]:
+    """On a GPU: the most memory that a search takes, its recorded pass included."""
+    device = problem.start.device
+    if device.type != "cuda":
+        return []
+    rows = []
+    for name, precision in (("flowprior", "float32"), ("flowprior, bf16", "bf16")):
+        problem.memory.clear()
+        torch.cuda.empty_cache()
+        peak = peak_gigabytes(device, functools.partial(problem.solve, 2 * OFTEN, precision))
+        rows.append(Row(f"{problem.case.name}, peak memory", name, peak, "GB", facts={"group": "memory"}))
+    return rows
+
+
 def _scaling_rows(problems: list[Problem], timings: dict[str, Timing], over: int) -> list[Row]:
     """Cost per image at each size over that at the smallest."""
     by_size = {problem.case.size: problem.case for problem in problems}
@@ -239,7 +227,7 @@ def _scaling_rows(problems: list[Problem], timings: dict[str, Timing], over: int
             small, large = (timings[f"{by_size[side].name}/{name}"] for side in (over, size))
             target = Target("at most", 4.5) if (size, name) == (64, "flowprior") else None
             found = ratio(small, large, f"{over} px")
-            label = f"haar_glow (steps {_TALL['steps']}), cost per image, {size} px over {over} px"
+            label = f"haar_glow (steps {TALL['steps']}), cost per image, {size} px over {over} px"
             facts = {"group": "scaling", "size": size}
             rows.append(Row(label, name, None, "", None, found, target, f"{size**2 / over**2:g} x the pixels", facts))
     return rows

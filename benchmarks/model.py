@@ -18,6 +18,7 @@ class Options:
         flow: checkpoint of a trained flow for `quality`; None: one is trained.
         images: uint8 test images (N, H, W, 3) of that flow, as .npy.
         results: folder of a finished workflow run, for `workflow_share`.
+        device: where inversion, quality and training run, as torch names it.
     """
 
     quick: bool
@@ -25,6 +26,7 @@ class Options:
     flow: Path | None = None
     images: Path | None = None
     results: Path | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)

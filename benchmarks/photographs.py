@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from benchmarks.accelerator import device_named
 from benchmarks.model import Options, say
 from flowprior import flows, images
 from flowprior.errors import FlowpriorError
@@ -84,9 +85,11 @@ def _photographs(options: Options, count: int) -> Subject:
     if not (folder / CONFIG).exists():
         say(f"  training a flow, {settings.steps} steps")
         torch.manual_seed(0)
-        flow = flows.build("haar_glow", (3, _SIZE, _SIZE), **_FLOW)
+        device = device_named(options.device)
+        flow = flows.build("haar_glow", (3, _SIZE, _SIZE), **_FLOW).to(device)
+        workers = torch.get_num_threads() if device.type == "cpu" else 1
         seen, unseen = splits["train"].pixels, splits["validation"].pixels
-        trained = train(flow, seen, unseen, 8, settings, (0, "train"), workers=torch.get_num_threads())
+        trained = train(flow, seen, unseen, 8, settings, (0, "train"), workers=workers)
         save_flow(folder, trained.flow, {**trained.facts, "bits": 8})
     flow = flows.load(folder)
     facts = json.loads((folder / CONFIG).read_text())

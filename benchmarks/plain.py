@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from flowprior.flows.base import Flow, standard_normal_log_prob
+from flowprior.flows.base import FlowLike, standard_normal_log_prob
 from flowprior.operators.base import Operator
 from flowprior.randomness import keyed_rows
 
@@ -26,7 +26,7 @@ class Descent:
     seconds: float
 
 
-def latent_objective(flow: Flow, operator: Operator, y: Tensor, alpha: float) -> Objective:
+def latent_objective(flow: FlowLike, operator: Operator, y: Tensor, alpha: float) -> Objective:
     """Eq. 4 of Chávez 2021 on values in [-1, 1]: ||A G(z) - y||_1 + alpha (log_det - log p_Z(z))."""
 
     def objective(z: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def latent_objective(flow: Flow, operator: Operator, y: Tensor, alpha: float) ->
     return objective
 
 
-def image_objective(flow: Flow, operator: Operator, y: Tensor, noise_std: float) -> Objective:
+def image_objective(flow: FlowLike, operator: Operator, y: Tensor, noise_std: float) -> Objective:
     """The objective of `map`: ||A x - y||^2 / (2 sigma^2) - log p(x)."""
 
     def objective(x: Tensor) -> Tensor:
@@ -79,11 +79,18 @@ def descend(
         loss.sum().backward()
         optimiser.step()
         if observe is not None:
+            _wait_for(variable)
             pause = time.perf_counter()
             observe(step + 1, pause - started - paused, variable.detach())
             paused += time.perf_counter() - pause
     assert first is not None
+    _wait_for(variable)
     return Descent(first, variable.detach(), time.perf_counter() - started - paused)
+
+
+def _wait_for(values: Tensor) -> None:
+    """Until values are computed: a GPU's clock is to show what is done, not what is queued. A copy waits."""
+    values.detach().flatten()[:1].cpu()
 
 
 def maximise_likelihood(

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.accelerator import device_named
 from benchmarks.model import Options, Part, Ratio, Row, Target, say
 from benchmarks.photographs import Subject, subject
 from benchmarks.plain import descend, latent_objective, latent_start
@@ -96,6 +97,7 @@ def run(options: Options) -> Part:
     """Every contender on every task."""
     steps, count, rounds = (300, 8, 1) if options.quick else (1500, 32, 3)
     chosen = subject(options, count)
+    chosen.flow.to(device_named(options.device))
     rows, curves = [], []
     reached: dict[str, list[tuple[float, float] | None]] = {name: [] for name in CONTENDERS}
     for name, task in TASKS.items():
@@ -130,14 +132,15 @@ def run(options: Options) -> Part:
 def _measure(chosen: Subject, name: str, task: TaskSettings) -> Measured:
     operator = operators.build(task.operator, chosen.flow.shape, **task.settings)
     key = (_SEED, "benchmark")
-    y = measure_images(operator, chosen.pixels, chosen.names, task, chosen.bits, key, name)
-    return Measured(name, operator, y, targets(chosen.pixels, chosen.names, chosen.bits, key), chosen)
+    device = next(chosen.flow.parameters()).device
+    y = measure_images(operator, chosen.pixels, chosen.names, task, chosen.bits, key, name).to(device)
+    return Measured(name, operator, y, targets(chosen.pixels, chosen.names, chosen.bits, key).to(device), chosen)
 
 
 def _reference(measured: Measured, task: Task, steps: int) -> Line:
     """The paper's protocol, with weights left trainable as in its program."""
     flow = copy.deepcopy(measured.subject.flow).to(memory_format=torch.contiguous_format).requires_grad_(True)  # type: ignore[call-overload]
-    start = latent_start(flow.dimensions, measured.subject.names, _SEED, _INIT_STD)
+    start = latent_start(flow.dimensions, measured.subject.names, _SEED, _INIT_STD).to(measured.y)
     objective = latent_objective(flow, measured.operator, measured.y, task.alpha)
     wanted = {round(steps * (i / _RECORDS) ** 1.5) for i in range(1, _RECORDS + 1)} | {steps}
     seen: list[tuple[float, float, float]] = []

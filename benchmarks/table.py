@@ -104,6 +104,10 @@ def _about(machine: Mapping[str, Any], quick: bool) -> list[str]:
         f"({convolution['shape']}).",
         "Medians of rounds in turns (lowest to highest); a ratio is the median of the rounds' ratios.",
     ]
+    if gpu := machine.get("accelerator"):
+        speeds = ", ".join(f"{speed / 1e3:.0f} in {name}" for name, speed in gpu["matmul_gflops"].items())
+        about = f"**{gpu['name']}**, {gpu['memory_gb']} GB, CUDA {gpu['cuda']}"
+        lines.insert(0, f"{about}; matrix product, TFLOP/s: {speeds}. Beside it:")
     if quick:
         lines.append("Quick mode: small problems, few rounds; expect other figures from a full run.")
     if load > 0.5:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.accelerator import device_named
 from benchmarks.model import Options, Part, Row, Target, say
 from benchmarks.plain import maximise_likelihood
 from benchmarks.timing import Contender, interleaved, ratio
@@ -24,7 +27,32 @@ _SETTINGS = {"levels": 4, "steps": 6, "hidden": 48}
 _AGREEMENT = 1e-3
 
 
-def settings_of(steps: int, batch: int = _BATCH) -> TrainingSettings:
+@dataclass(frozen=True)
+class Lesson:
+    """A flow that is trained, its batch, and beside the plain loop the precisions of flowprior's."""
+
+    flow: str
+    settings: dict[str, Any]
+    batch: int
+    precisions: tuple[str, ...]
+    at_least: float | None = None
+
+    @property
+    def name(self) -> str:
+        """As the table has it."""
+        settings = ", ".join(f"{key} {value}" for key, value in self.settings.items())
+        return f"{self.flow} ({settings}), {_SHAPE[1]} px, batch {self.batch}"
+
+
+ON_CPU = (Lesson("haar_glow", _SETTINGS, _BATCH, ("float32",), 1.5),)
+_WIDE = {"steps": 2, "hidden": 512}
+ON_GPU = tuple(
+    Lesson(name, settings, batch, ("float32", "bf16"))
+    for name, settings, batch in (("haar_glow", _SETTINGS, 64), ("haar_glow", _SETTINGS, 512), ("chavez", _WIDE, 128))
+)
+
+
+def settings_of(steps: int, batch: int = _BATCH, precision: str = "float32") -> TrainingSettings:
     """Settings under which the real loop's updates are those of a plain one: constant rate, nothing clipped."""
     return TrainingSettings(
         steps=steps,
@@ -34,6 +62,7 @@ def settings_of(steps: int, batch: int = _BATCH) -> TrainingSettings:
         schedule="constant",
         clip_norm=None,
         validate_every=steps,
+        precision=precision,
     )
 
 
@@ -44,30 +73,33 @@ def noise_pixels(count: int, side: int) -> np.ndarray:
     return coarse.repeat(4, axis=1).repeat(4, axis=2)
 
 
-def real_loop(flow: Flow, pixels: np.ndarray, steps: int) -> tuple[float, float]:
+def real_loop(
+    flow: Flow, pixels: np.ndarray, steps: int, batch: int = _BATCH, precision: str = "float32"
+) -> tuple[float, float]:
     """So many steps of flowprior's training, as the workflow calls it.
 
     Returns:
         Images per second by its own count, validation left out, and the mean bits per dimension.
     """
-    trained = train(
-        copy.deepcopy(flow), pixels, pixels[:8], BITS, settings_of(steps), KEY, workers=torch.get_num_threads()
-    )
+    workers = torch.get_num_threads() if next(flow.parameters()).device.type == "cpu" else 1
+    settings = settings_of(steps, batch, precision)
+    trained = train(copy.deepcopy(flow), pixels, pixels[:8], BITS, settings, KEY, workers=workers)
     return trained.history[0]["images_per_second"], trained.history[0]["loss_bits_per_dim"]
 
 
 def plain_loop(flow: Flow, batches: Batches, steps: int) -> float:
     """The same steps by a plain loop on a flow of torch's layers; mean bits per dimension."""
-    likelihood = maximise_likelihood(
-        flow.log_prob, flow.parameters(), (batches.at(step) for step in range(steps)), settings_of(1).learning_rate
-    )
+    device, rate = next(flow.parameters()).device, settings_of(1).learning_rate
+    images = (batches.at(step).to(device) for step in range(steps))
+    likelihood = maximise_likelihood(flow.log_prob, flow.parameters(), images, rate)
     return float(bits_per_dim(torch.tensor(-likelihood), flow.dimensions, BITS))
 
 
 def initialised(flow: Flow, batches: Batches) -> Flow:
     """A copy with its norms set from the images that the real loop sets them from."""
     flow = copy.deepcopy(flow)
-    flow.initialise(torch.cat([batches.at(step) for step in range(max(1, 256 // batches.settings.batch))]))
+    first = torch.cat([batches.at(step) for step in range(max(1, 256 // batches.settings.batch))])
+    flow.initialise(first.to(next(flow.parameters()).device))
     return flow
 
 
@@ -77,7 +109,10 @@ def check_losses(flow: Flow, pixels: np.ndarray, batches: Batches) -> None:
     Raises:
         FlowpriorError: they do not.
     """
-    real, plain = real_loop(flow, pixels, 3)[1], plain_loop(initialised(flow, batches), batches, 3)
+    real, plain = (
+        real_loop(flow, pixels, 3, batches.settings.batch)[1],
+        plain_loop(initialised(flow, batches), batches, 3),
+    )
     if not abs(real - plain) <= _AGREEMENT * abs(plain):
         raise FlowpriorError(
             f"three training steps give {real:.4f} bits per dimension by flowprior, {plain:.4f} by a plain loop; "
@@ -88,29 +123,41 @@ def check_losses(flow: Flow, pixels: np.ndarray, batches: Batches) -> None:
 def run(options: Options) -> Part:
     """Time both loops."""
     seconds, rounds = (1.0, 3) if options.quick else (6.0, 5)
-    torch.manual_seed(0)
-    flow = flows.build("haar_glow", _SHAPE, **_SETTINGS)
-    pixels = noise_pixels(1024, _SHAPE[1])
-    batches = Batches(pixels, BITS, settings_of(1), KEY)
-    say("  haar_glow")
-    check_losses(flow, pixels, batches)
-    plain = initialised(flow, batches)
-
-    def ours(steps: int) -> float:
-        return steps * _BATCH / real_loop(flow, pixels, steps)[0]
-
-    def theirs(steps: int) -> None:
-        plain_loop(plain, batches, steps)
-
-    timings = interleaved({"plain": Contender(theirs, _BATCH), "flowprior": Contender(ours, _BATCH)}, seconds, rounds)
-    case = f"haar_glow ({', '.join(f'{key} {value}' for key, value in _SETTINGS.items())}), 32 px, batch {_BATCH}"
-    rows = []
-    for name, timing in timings.items():
-        against = ratio(timing, timings["plain"], "plain") if name != "plain" else None
-        target = Target("at least", 1.5) if against else None
-        rows.append(Row(case, name, timing.median, UNIT, timing.spread, against, target))
+    device = device_named(options.device)
+    rows: list[Row] = []
+    for lesson in ON_CPU if device.type == "cpu" else ON_GPU:
+        say(f"  {lesson.name}")
+        rows += _rows(lesson, device, seconds, rounds)
     notes = (
         "plain: one batch, autograd, `torch.optim.Adam` as it comes, all threads; flowprior: `flows.training.train` "
         "with a worker for each thread, by its own count. Float32; the same batches; flowprior also averages weights.",
     )
     return Part("Training: images per second", tuple(rows), notes)
+
+
+def _rows(lesson: Lesson, device: torch.device, seconds: float, rounds: int) -> list[Row]:
+    torch.manual_seed(0)
+    flow = flows.build(lesson.flow, _SHAPE, **lesson.settings).to(device)
+    pixels = noise_pixels(1024, _SHAPE[1])
+    batches = Batches(pixels, BITS, settings_of(1, lesson.batch), KEY)
+    check_losses(flow, pixels, batches)
+    plain = initialised(flow, batches)
+
+    def ours(precision: str) -> Contender:
+        def run(steps: int) -> float:
+            return steps * lesson.batch / real_loop(flow, pixels, steps, lesson.batch, precision)[0]
+
+        return Contender(run, lesson.batch)
+
+    def theirs(steps: int) -> None:
+        plain_loop(plain, batches, steps)
+
+    entries = {"plain": Contender(theirs, lesson.batch)}
+    entries |= {"flowprior" if name == "float32" else f"flowprior, {name}": ours(name) for name in lesson.precisions}
+    timings = interleaved(entries, seconds, rounds)
+    rows = []
+    for name, timing in timings.items():
+        against = ratio(timing, timings["plain"], "plain") if name != "plain" else None
+        target = Target("at least", lesson.at_least) if against and lesson.at_least else None
+        rows.append(Row(lesson.name, name, timing.median, UNIT, timing.spread, against, target))
+    return rows

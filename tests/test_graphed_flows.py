@@ -8,10 +8,9 @@ from pieces import small_flow, small_operator
 
 from flowprior import solvers
 from flowprior.flows.fixed import GraphedFlow, UnrolledFlow
-from flowprior.flows.fixed.graphed import cuda_graph
+from flowprior.flows.fixed.graphed import OFTEN, cuda_graph
 
 SHAPE = (3, 8, 8)
-OFTEN = 10
 
 
 class Recorder:

@@ -21,8 +21,8 @@ Pass = Callable[[Tensor], tuple[Tensor, Tensor]]
 #: From a pass and rows like those to come to the same pass, for rows of that shape and dtype alone.
 Capture = Callable[[Pass, Tensor], Pass]
 
-#: A recording costs some evaluations, and a search whose rows leave the batch sees many shapes only a few times.
-_WORTH = 10
+#: When a shape is recorded: that costs some evaluations, and as rows leave a search many shapes come only a few times.
+OFTEN = 10
 
 
 def cuda_graph(plain: Pass, rows: Tensor) -> Pass:
@@ -104,7 +104,7 @@ class GraphedFlow:
             return plain
         key = (direction, rows.shape, rows.dtype, rows.device)
         self._seen[key] += 1
-        if key not in self._recorded and self._seen[key] >= _WORTH:
+        if key not in self._recorded and self._seen[key] >= OFTEN:
             # First, so that the memory of the old one serves the new one.
             self._recorded.clear()
             try:
