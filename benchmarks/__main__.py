@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.cases import SUITES
 from benchmarks.model import Options, Part, say
 from flowprior.errors import FlowpriorError, UnknownNameError, one_line_errors
 
@@ -91,10 +92,11 @@ def _parsed(arguments: Sequence[str] | None) -> tuple[Options, tuple[str, ...]]:
     parser.add_argument("--images", type=Path, metavar="FILE", help="quality: its test images, uint8 (N, H, W, 3) .npy")
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="workflow_share: results of a finished run")
     parser.add_argument("--device", default="cpu", help=f"cpu, or cuda for {', '.join(ON_GPU)}; default: cpu")
+    parser.add_argument("--suite", choices=tuple(SUITES), help="inversion: its cases; default: by device and --quick")
     given = parser.parse_args(arguments)
     names = chosen(given.only, given.results, given.device)
     given.out.mkdir(parents=True, exist_ok=True)
-    return Options(given.quick, given.out, given.flow, given.images, given.results, given.device), names
+    return Options(given.quick, given.out, given.flow, given.images, given.results, given.device, given.suite), names
 
 
 if __name__ == "__main__":

@@ -86,6 +86,14 @@ GPU = Suite(
 GPU_QUICK = Suite(GPU.flows[:1] + GPU.flows[-1:], GPU.sizes[:2], GPU.batches[:3], (0.25, 3))
 
 
+#: A look at whether everything runs, in half a minute.
+CPU_SMALL = Suite(
+    tuple(replace(case, batch=16, at_least=None) for case in (_FLOWS[0], _FLOWS[3])), CPU.sizes[:1], (), (0.1, 2)
+)
+
+SUITES = {"cpu": CPU, "cpu_quick": CPU_QUICK, "cpu_small": CPU_SMALL, "gpu": GPU, "gpu_quick": GPU_QUICK}
+
+
 def suite_for(gpu: bool, quick: bool) -> Suite:
-    """The cases of a run."""
-    return {(False, False): CPU, (False, True): CPU_QUICK, (True, False): GPU, (True, True): GPU_QUICK}[gpu, quick]
+    """The cases of a run of which no others were asked for."""
+    return SUITES[("gpu" if gpu else "cpu") + ("_quick" if quick else "")]

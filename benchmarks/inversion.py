@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.accelerator import device_named, peak_gigabytes
-from benchmarks.cases import TALL, Case, suite_for
+from benchmarks.cases import SUITES, TALL, Case, suite_for
 from benchmarks.flops import Count, gflops, per_image
 from benchmarks.model import Options, Part, Row, Target, say
 from benchmarks.plain import Descent, Objective, descend, image_objective, latent_objective, latent_start
@@ -138,14 +138,14 @@ def run(options: Options, ceiling: float) -> Part:
         ceiling: GFLOP/s of a matrix product on all threads.
     """
     device = device_named(options.device)
-    suite = suite_for(device.type == "cuda", options.quick)
+    suite = SUITES[options.suite] if options.suite else suite_for(device.type == "cuda", options.quick)
     seconds, rounds = suite.turns
     rows: list[Row] = []
     for case in suite.flows:
         rows += _rows([problem_of(case, device)], seconds, rounds, ceiling)
     # All sizes, and all batches, in one set of turns: the figures are ratios between them.
     sizes = [problem_of(case, device) for case in suite.sizes]
-    rows += _rows(sizes, seconds, rounds, ceiling, over=suite.sizes[0].size)
+    rows += _rows(sizes, seconds, rounds, ceiling, over=min((case.size for case in suite.sizes), default=None))
     rows += _rows([problem_of(case, device) for case in suite.batches], seconds, rounds, ceiling)
     return Part("Search: objective, gradient and Adam's step", tuple(rows), _NOTES)
 

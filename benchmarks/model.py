@@ -19,6 +19,7 @@ class Options:
         images: uint8 test images (N, H, W, 3) of that flow, as .npy.
         results: folder of a finished workflow run, for `workflow_share`.
         device: where inversion, quality and training run, as torch names it.
+        suite: the cases of inversion (`benchmarks.cases.SUITES`); None: by device and `quick`.
     """
 
     quick: bool
@@ -27,6 +28,7 @@ class Options:
     images: Path | None = None
     results: Path | None = None
     device: str = "cpu"
+    suite: str | None = None
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     found = learn(given.folder, device, given.seconds, given.precision, given.hidden, given.out)
     print(
-        f"chavez, width {given.hidden}, {found.precision} on {found.device}: {found.bits_per_dim:.3f} bits per dimension "
+        f"chavez, width {given.hidden}, {found.precision} on {found.device}: {found.bits_per_dim:.3f} bits per dim "
         f"after {found.steps} steps of {found.batch} in {found.seconds:.0f} s ({found.images_per_second:.0f} images/s)"
     )
 

@@ -49,9 +49,10 @@ class UnrolledFlow:
         self._low, self._range = flow.low, flow.high - flow.low
         self._reference = next(flow.parameters()).detach().new_empty(0)
         self._network_dtype = network_dtype
-        # On the CPU: folding is arithmetic on small matrices, in float64.
-        program = folded(copy.deepcopy(flow).cpu())
-        self._log_det = program.log_det
+        # On the CPU and in float64: folding is arithmetic on small matrices.
+        with torch.no_grad():
+            program = folded(copy.deepcopy(flow).cpu().double())
+        self._log_det = float(program.log_det)
         self._steps = tuple(self._constants(step) for step in _joined(program.steps))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
