@@ -41,9 +41,7 @@ def run(objective, start, **changes):
     context = Context(
         tuple(map(str, range(len(start)))), observer=lambda images: ends.append(images) or {"end": images[:, 0, 0, 0]}
     )
-    return minimise(
-        stages_of(objective, settings(**changes)), start, settings(**changes), context, finish=lambda x: x
-    ), ends
+    return minimise(stages_of(objective, settings(**changes)), start, settings(**changes), context, finish=lambda x: x), ends
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "lbfgs"])

@@ -2,8 +2,8 @@
 
 `program.py` writes any flow of the registered layers down as plain steps with folded constants; `kernel/` runs such
 steps on the CPU. `FixedFlow` is what solvers ask hundreds of times per image; `FixedLikelihood` is what training asks
-after each change of the weights. `UnrolledFlow` runs the same steps by torch, where there is no kernel or the flow is on
-a GPU; `GraphedFlow` launches them there at once. The flow itself stays the reference that tests compare with.
+after each change of the weights. `UnrolledFlow` runs the same steps by torch, where there is no kernel or on a GPU;
+`GraphedFlow` launches them there at once. The flow itself stays the reference that tests compare with.
 """
 
 from flowprior.flows.fixed.flow import FixedFlow
