@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(check, flush=True)
         wrong += not check.right
     if wrong:
-        sys.exit(f"benchmarks: {wrong} comparisons are wrong on {given.device}; nothing else was run")
+        sys.exit(f"benchmarks: wrong on {given.device}: {wrong} comparison{'s' * (wrong > 1)}")
 
 
 if __name__ == "__main__":

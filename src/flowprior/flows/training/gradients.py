@@ -72,6 +72,7 @@ class ByTorch:
     def __init__(self, flow: Flow, settings: TrainingSettings) -> None:
         self._flow, self._settings = flow, settings
         flow.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._log_prob = torch.compile(flow.log_prob, dynamic=False) if settings.compile else flow.log_prob
 
     def gradients(self, parts: Sequence[Tensor], scale: float, each: Each) -> tuple[Tensor, list[Tensor]]:
         """See `Likelihood`."""
@@ -80,7 +81,7 @@ class ByTorch:
         def share(images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
             images = images.contiguous(memory_format=torch.channels_last)
             with torch.autocast(images.device.type, torch.bfloat16, enabled=self._settings.precision == "bf16"):
-                loss = -scale * self._flow.log_prob(images).sum()
+                loss = -scale * self._log_prob(images).sum()
             return loss.detach(), torch.autograd.grad(loss, parameters)
 
         losses, shares = zip(*each(share, parts), strict=True)
