@@ -1,6 +1,7 @@
 """What of a recorded flow needs no GPU: which shapes are recorded, when, and what happens when that fails."""
 
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from pieces import small_flow, small_operator
 
 from flowprior import solvers
 from flowprior.flows.fixed import GraphedFlow, UnrolledFlow
-from flowprior.flows.fixed.graphed import OFTEN, cuda_graph
+from flowprior.flows.fixed.graphed import OFTEN, cuda_graph, owned
 
 SHAPE = (3, 8, 8)
 
@@ -56,31 +57,86 @@ def test_a_shape_is_recorded_when_it_comes_often_and_the_values_are_the_same():
     assert recorder.made == [(3, *SHAPE)] and recorder.launched == [(3, *SHAPE)] * 4
 
 
-def test_one_recording_is_kept_and_other_shapes_are_computed_as_they_are():
+def test_there_is_one_recording_and_it_goes_when_another_shape_comes():
     plain, recorder, flow = graphed()
     large, small = with_gradient(3), with_gradient(2)
     for _ in range(OFTEN):
         flow.forward(large)
+    held = weakref.ref(flow._recorded)
+    assert torch.equal(flow.log_prob(small), plain.log_prob(small))
+    assert held() is None
+    # Its turn begins again, for either shape.
     for _ in range(OFTEN - 1):
-        assert torch.equal(flow.log_prob(small), plain.log_prob(small))
-    flow.forward(large)
-    assert recorder.made == [(3, *SHAPE)] and recorder.launched == [(3, *SHAPE)] * 2
-    flow.forward(small)
-    # The small shape took the place of the large one, which is recorded again when it comes back.
+        flow.forward(large)
+    assert recorder.made == [(3, *SHAPE)] and recorder.launched == [(3, *SHAPE)]
+    for _ in range(OFTEN):
+        flow.forward(small)
     assert recorder.made == [(3, *SHAPE), (2, *SHAPE)]
-    flow.forward(large)
-    assert recorder.made == [(3, *SHAPE), (2, *SHAPE), (3, *SHAPE)]
 
 
-def test_directions_are_recorded_apart():
+def test_both_directions_are_recorded():
     plain, recorder, flow = graphed()
     z = torch.randn(3, flow.dimensions, dtype=torch.float64).requires_grad_(True)
     for _ in range(OFTEN):
         flow.forward(with_gradient(3))
+    for _ in range(OFTEN):
         found = flow.inverse(z)
     assert recorder.made == [(3, *SHAPE), (3, flow.dimensions)]
     for ours, wanted in zip(found, plain.inverse(z), strict=True):
         assert torch.equal(ours, wanted)
+
+
+def reused(plain, example):
+    """A pass as CUDA graphs leave it: results and gradients of every launch lie in the same memory."""
+    values, log_det = plain(example)
+    outputs, gradient = (torch.empty_like(values), torch.empty_like(log_det)), torch.empty_like(example)
+
+    class Launched(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, rows):
+            ctx.save_for_backward(rows)
+            for room, value in zip(outputs, plain(rows), strict=True):
+                room.copy_(value)
+            return tuple(room.detach() for room in outputs)
+
+        @staticmethod
+        def backward(ctx, *by_outputs):
+            with torch.enable_grad():
+                rows = ctx.saved_tensors[0].detach().requires_grad_(True)
+                gradient.copy_(torch.autograd.grad(plain(rows), rows, by_outputs)[0])
+            return gradient.detach()
+
+    return Launched.apply
+
+
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_what_a_recording_gives_stays_when_it_is_launched_again(direction):
+    plain = getattr(UnrolledFlow(small_flow("haar_glow"), torch.float64), direction)
+    shape = SHAPE if direction == "forward" else (192,)
+    inputs = [0.5 * torch.rand(3, *shape, dtype=torch.float64) for _ in range(3)]
+    passes = (owned(reused(plain, inputs[0].clone().requires_grad_(True))), plain)
+    ends = [[with_ends(function, rows) for rows in inputs] for function in passes]
+    for ours, wanted in zip(*ends, strict=True):
+        for found, exact in zip(ours, wanted, strict=True):
+            torch.testing.assert_close(found, exact)
+
+
+def with_ends(function, rows):
+    """Values, log-determinants and a gradient of a pass."""
+    variable = rows.clone().requires_grad_(True)
+    values, log_det = function(variable)
+    (gradient,) = torch.autograd.grad((values.square().flatten(1).sum(1) + log_det).sum(), variable)
+    return values.detach(), log_det.detach(), gradient
+
+
+def test_the_gradient_of_an_overwritten_pass_is_refused():
+    plain = UnrolledFlow(small_flow("haar_glow"), torch.float64).forward
+    x = with_gradient(3)
+    launch = owned(reused(plain, x))
+    first = launch(x)[0]
+    launch(x)
+    with pytest.raises(RuntimeError, match="until the next pass; evaluate it again"):
+        torch.autograd.grad(first.sum(), x)
 
 
 def test_without_gradient_nothing_is_recorded():
@@ -133,30 +189,25 @@ def test_on_a_gpu_a_recording_computes_what_was_recorded(direction):
     plain = UnrolledFlow(small_flow("haar_glow").cuda(), torch.float64)
     flow = GraphedFlow(plain)
     shape = SHAPE if direction == "forward" else (flow.dimensions,)
-    kept = []
+    inputs = [0.5 * torch.rand(3, *shape, dtype=torch.float64).cuda() for _ in range(3 * OFTEN)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for number in range(3 * OFTEN):
-            source = torch.Generator().manual_seed(number)
-            rows = (0.5 * torch.rand(3, *shape, generator=source, dtype=torch.float64)).cuda().requires_grad_(True)
-            ends = []
-            for prior in (flow, plain):
-                values, log_det = getattr(prior, direction)(rows)
-                (gradient,) = torch.autograd.grad((values.square().flatten(1).sum(1) + log_det).sum(), rows)
-                ends.append((values.detach(), log_det.detach(), gradient))
-            kept.append(ends)
+        ends = [[with_ends(getattr(prior, direction), rows) for rows in inputs] for prior in (flow, plain)]
     # After all launches: no result lies in memory that a later launch overwrites.
-    for ours, wanted in kept:
+    for ours, wanted in zip(*ends, strict=True):
         for found, exact in zip(ours, wanted, strict=True):
             torch.testing.assert_close(found, exact)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
-def test_on_a_gpu_the_gradient_of_an_overwritten_pass_is_refused():
+def test_on_a_gpu_the_memory_of_a_recording_comes_back():
     flow = GraphedFlow(UnrolledFlow(small_flow("haar_glow").cuda(), torch.float64))
-    x = with_gradient(3).detach().cuda().requires_grad_(True)
-    for _ in range(OFTEN):
-        first = flow.log_prob(x)
-    flow.log_prob(x)
-    with pytest.raises(RuntimeError, match="until the next pass"):
-        torch.autograd.grad(first.sum(), x)
+
+    def held(count):
+        for _ in range(OFTEN):
+            flow.log_prob(torch.rand(count, *SHAPE, dtype=torch.float64, device="cuda").requires_grad_(True))
+        torch.cuda.empty_cache()
+        return torch.cuda.memory_reserved()
+
+    large = held(4096)
+    assert held(8) < large / 2

@@ -9,6 +9,7 @@ import torch
 from pieces import small_operator
 
 from flowprior import flows, operators, solvers
+from flowprior.device import use_tensor_cores
 from flowprior.errors import FlowpriorError
 from flowprior.evaluation.metrics import psnr
 from flowprior.flows.fixed import UnrolledFlow, compiled
@@ -99,3 +100,15 @@ def test_half_precision_of_a_flow_that_cannot_be_folded_is_refused():
     with pytest.raises(FlowpriorError, match=r"'haar_glow' can not be solved with in bf16.*Odd; set precision: float3"):
         solvers.solve("map", operator, torch.rand(2, *SHAPE), flow, steps=1, precision="bf16")
     assert all(parameter.requires_grad for parameter in flow.parameters())
+
+
+@pytest.mark.parametrize(("device", "convolutions", "products"), [("cpu", False, True), ("cuda", True, False)])
+def test_on_a_gpu_convolutions_may_round_and_matrix_products_may_not(device, convolutions, products):
+    network, matrix = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = network.allow_tf32, matrix.allow_tf32
+    try:
+        network.allow_tf32, matrix.allow_tf32 = False, True
+        use_tensor_cores(torch.device(device))
+        assert (network.allow_tf32, matrix.allow_tf32) == (convolutions, products)
+    finally:
+        network.allow_tf32, matrix.allow_tf32 = before

@@ -6,8 +6,8 @@ one by one takes longer than what they do.
 
 from __future__ import annotations
 
+import gc
 import warnings
-from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import cast
 
@@ -21,7 +21,8 @@ Pass = Callable[[Tensor], tuple[Tensor, Tensor]]
 #: From a pass and rows like those to come to the same pass, for rows of that shape and dtype alone.
 Capture = Callable[[Pass, Tensor], Pass]
 
-#: When a shape is recorded: that costs some evaluations, and as rows leave a search many shapes come only a few times.
+#: How often in a row a shape comes before it is recorded: that costs some evaluations, and as rows leave a search
+#: many shapes come only a few times.
 OFTEN = 10
 
 
@@ -33,8 +34,7 @@ def cuda_graph(plain: Pass, rows: Tensor) -> Pass:
         rows: an example, on the GPU.
 
     Returns:
-        The pass, with results in memory of their own: those of the graphs are overwritten by the next launch. What
-        the gradient needs is overwritten too, so it is to be taken before the next launch; later is an error.
+        The pass for rows like the example, as `owned` makes it.
 
     Raises:
         RuntimeError: rows are not on a GPU, or the pass cannot be recorded.
@@ -42,21 +42,29 @@ def cuda_graph(plain: Pass, rows: Tensor) -> Pass:
     if not rows.is_cuda:
         raise RuntimeError(f"CUDA graphs hold work of a GPU, got rows on {rows.device}; call the pass itself there")
     example = rows.detach().clone().requires_grad_(True)
-    recorded = cast(Pass, torch.cuda.make_graphed_callables(plain, (example,)))
+    return owned(cast(Pass, torch.cuda.make_graphed_callables(plain, (example,))))
+
+
+def owned(recorded: Pass) -> Pass:
+    """A recorded pass with results and gradients in memory of their own.
+
+    Those of the recording lie where its next launch writes. So does what its gradient needs: that is to be taken
+    before the next launch, and later is a RuntimeError.
+    """
     launches = 0
 
-    def launch(given: Tensor) -> tuple[Tensor, Tensor]:
+    def launch(rows: Tensor) -> tuple[Tensor, Tensor]:
         nonlocal launches
         launches += 1
         number = launches
 
-        def owned(gradient: Tensor) -> Tensor:
+        def kept(gradient: Tensor) -> Tensor:
             if number != launches:
                 raise RuntimeError("a recorded pass has a gradient until the next pass; evaluate it again")
             return gradient.clone()
 
-        inside = given.view_as(given)
-        inside.register_hook(owned)
+        inside = rows.view_as(rows)
+        inside.register_hook(kept)
         values, log_det = recorded(inside)
         return values.clone(), log_det.clone()
 
@@ -64,11 +72,11 @@ def cuda_graph(plain: Pass, rows: Tensor) -> Pass:
 
 
 class GraphedFlow:
-    """A flow whose passes with gradient are recorded when a shape comes often.
+    """A flow whose passes with gradient are recorded when one shape comes often.
 
-    One recording is kept, because each holds the memory of a whole evaluation: that of the shape that was recorded
-    last. Other shapes, and passes without gradient, are computed as they are. When a recording fails, a warning says
-    so once, and everything is computed as it is from then on.
+    A recording holds the memory of a whole evaluation, so there is one at most, and it goes as soon as another shape
+    comes. Until a shape has come often, and without gradient, passes are computed as they are. When a recording fails,
+    a warning says so once, and everything is computed as it is from then on.
 
     Args:
         flow: whose weights do not change.
@@ -79,8 +87,9 @@ class GraphedFlow:
         self.name, self.shape, self.dimensions = flow.name, flow.shape, flow.dimensions
         self.sample = flow.sample
         self._flow, self._capture = flow, capture
-        self._seen: Counter[Hashable] = Counter()
-        self._recorded: dict[Hashable, Pass] = {}
+        self._key: Hashable = None
+        self._times = 0
+        self._recorded: Pass | None = None
         self._failed = False
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,19 +112,29 @@ class GraphedFlow:
         if self._failed or not (torch.is_grad_enabled() and rows.requires_grad):
             return plain
         key = (direction, rows.shape, rows.dtype, rows.device)
-        self._seen[key] += 1
-        if key not in self._recorded and self._seen[key] >= OFTEN:
-            # First, so that the memory of the old one serves the new one.
-            self._recorded.clear()
-            try:
-                self._recorded[key] = self._capture(plain, rows)
-            except RuntimeError as error:
-                self._failed = True
-                said = next(iter(str(error).splitlines()), type(error).__name__)
-                warnings.warn(
-                    f"flow '{self.name}': {direction} of {tuple(rows.shape)} could not be recorded as a CUDA graph "
-                    f"({said}); the search goes on without, slower where batches are small",
-                    RuntimeWarning,
-                    stacklevel=3,
-                )
-        return self._recorded.get(key, plain)
+        if key != self._key:
+            self._key, self._times = key, 0
+            self._forget()
+        self._times += 1
+        if self._recorded is None and self._times >= OFTEN:
+            self._record(direction, plain, rows)
+        return self._recorded or plain
+
+    def _record(self, direction: str, plain: Pass, rows: Tensor) -> None:
+        try:
+            self._recorded = self._capture(plain, rows)
+        except RuntimeError as error:
+            self._failed = True
+            said = next(iter(str(error).splitlines()), type(error).__name__)
+            warnings.warn(
+                f"flow '{self.name}': {direction} of {tuple(rows.shape)} could not be recorded as a CUDA graph "
+                f"({said}); the search goes on without, slower where batches are small",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+    def _forget(self) -> None:
+        """Give back the recording's memory: torch keeps it in a class, and classes go when garbage is collected."""
+        if self._recorded is not None:
+            self._recorded = None
+            gc.collect()
