@@ -41,7 +41,8 @@ def run(objective, start, **changes):
     context = Context(
         tuple(map(str, range(len(start)))), observer=lambda images: ends.append(images) or {"end": images[:, 0, 0, 0]}
     )
-    return minimise(stages_of(objective, settings(**changes)), start, settings(**changes), context, finish=lambda x: x), ends
+    chosen = settings(**changes)
+    return minimise(stages_of(objective, chosen), start, chosen, context, finish=lambda x: x), ends
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "lbfgs"])
