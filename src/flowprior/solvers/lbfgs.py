@@ -30,8 +30,8 @@ class _Searching(NamedTuple):
     gradient: Tensor
     direction: Tensor
     slope: Tensor
-    steps: Tensor  # (n, m, D): the last m accepted steps, newest last
-    changes: Tensor  # (n, m, D): the gradient's changes over them
+    pairs: Tensor  # (n, 2, m, D): the last m accepted steps and the gradient's changes over them, in a ring
+    newest: Tensor  # (n,): where in its ring a row's newest pair is
     past: Tensor  # (n, _PATIENCE): the values before the last accepted steps, newest last
     line: Line
 
@@ -101,52 +101,78 @@ def _first(start: Tensor, loss: Tensor, gradient: Tensor, settings: SearchSettin
     """Every row at its start, about to step against its gradient by `learning_rate` in the largest value."""
     count, flat = len(start), gradient.flatten(1)
     value, slope = loss.detach().double(), -_dot(flat, flat)
-    memory = flat.new_zeros(count, settings.history, flat.shape[1])
+    pairs = flat.new_zeros(count, 2, settings.history, flat.shape[1])
     past = torch.full((count, _PATIENCE), torch.inf, dtype=torch.float64, device=start.device)
     length = settings.learning_rate / flat.abs().amax(1).double().clamp_min(1e-30)
     rows = torch.arange(count, device=start.device)
     line = begin(length, value, slope)
-    return _Searching(rows, start.flatten(1), value, flat, -flat, slope, memory, memory.clone(), past, line)
+    newest = torch.zeros_like(rows)
+    return _Searching(rows, start.flatten(1), value, flat, -flat, slope, pairs, newest, past, line)
 
 
 def _moved(now: _Searching, accept: Tensor, trial: Tensor, loss: Tensor, gradient: Tensor) -> _Searching:
     """Take the accepted trials, remember them, and begin the next line search there; the other rows stay."""
-    old = now.at(accept)
+    every = bool(accept.all())
+    places = accept.nonzero()[:, 0]
     new_x, new_gradient, value = trial[accept], gradient[accept], loss.detach().double()[accept]
-    steps = torch.cat([old.steps[:, 1:], (new_x - old.x)[:, None]], 1)
-    changes = torch.cat([old.changes[:, 1:], (new_gradient - old.gradient)[:, None]], 1)
-    direction = -_inverse_hessian_times(new_gradient, steps, changes)
+    newest = (now.newest[places] + 1) % now.pairs.shape[2]
+    now.pairs[places, 0, newest] = new_x - now.x[places]
+    now.pairs[places, 1, newest] = new_gradient - now.gradient[places]
+    pairs = now.pairs if every else now.pairs[places]
+    direction = -_inverse_hessian_times(new_gradient, pairs, newest)
     slope = _dot(direction, new_gradient)
     # Rounding can turn a direction upwards; the gradient itself never does.
     up = slope >= 0
     direction = torch.where(up[:, None], -new_gradient, direction)
     slope = torch.where(up, -_dot(new_gradient, new_gradient), slope)
-    length = torch.where(up, old.line.trial, 1.0)
-    past = torch.cat([old.past[:, 1:], old.value[:, None]], 1)
+    length = torch.where(up, now.line.trial[places], 1.0)
+    past = torch.cat([now.past[places, 1:], now.value[places, None]], 1)
     line = begin(length, value, slope)
-    moved = _Searching(old.rows, new_x, value, new_gradient, direction, slope, steps, changes, past, line)
-    if bool(accept.all()):
+    moved = _Searching(now.rows[places], new_x, value, new_gradient, direction, slope, pairs, newest, past, line)
+    if every:
         return moved
-    for whole, part in zip((*now[:-1], *now.line), (*moved[:-1], *moved.line), strict=True):
-        whole[accept] = part
+    for name in _VECTORS:
+        if name != "pairs":
+            getattr(now, name)[places] = getattr(moved, name)
+    for whole, part in zip(now.line, line, strict=True):
+        whole[places] = part
     return now
 
 
-def _inverse_hessian_times(vector: Tensor, steps: Tensor, changes: Tensor) -> Tensor:
-    """The two-loop recursion (Nocedal & Wright 2006, algorithm 7.4); pairs that are all zero count for nothing."""
-    curvature = _dot(steps, changes)
-    weight = torch.where(curvature > 0, 1 / curvature, 0.0).to(vector)
-    parts = []
-    for i in reversed(range(steps.shape[1])):
-        part = weight[:, i] * (steps[:, i] * vector).sum(1)
-        vector = vector - part[:, None] * changes[:, i]
-        parts.append(part)
-    newest = _dot(changes[:, -1], changes[:, -1])
-    scale = torch.where(newest > 0, curvature[:, -1] / newest, 1.0).to(vector)
-    vector = vector * scale[:, None]
-    for i, part in zip(range(steps.shape[1]), reversed(parts), strict=True):
-        vector = vector + (part - weight[:, i] * (changes[:, i] * vector).sum(1))[:, None] * steps[:, i]
-    return vector
+def _inverse_hessian_times(vector: Tensor, pairs: Tensor, newest: Tensor) -> Tensor:
+    """The two-loop recursion (Nocedal & Wright 2006, algorithm 7.4); pairs that are all zero count for nothing.
+
+    It runs on coefficients: everything in it is a sum of the vector and the pairs, and all inner products that it
+    needs are those of the pairs with each other and with the vector, two matrix products per row.
+
+    Args:
+        vector: (n, D).
+        pairs: (n, 2, m, D), steps and changes.
+        newest: place of the newest pair (n,).
+    """
+    count, _, memory, _ = pairs.shape
+    flat = pairs.flatten(1, 2)
+    products = (flat @ flat.mT).double()
+    by_vector = (flat @ vector[:, :, None])[:, :, 0].double()
+    row = torch.arange(count, device=vector.device)
+    places = [(newest - age) % memory for age in range(memory)]
+
+    def dot(place: Tensor, own: Tensor, others: Tensor) -> Tensor:
+        return own * by_vector[row, place] + (others * products[row, place]).sum(1)
+
+    own, others = by_vector.new_ones(count), torch.zeros_like(by_vector)
+    weights, parts = [], []
+    for step in places:
+        curvature = products[row, step, memory + step]
+        weights.append(torch.where(curvature > 0, 1 / curvature, 0.0))
+        parts.append(weights[-1] * dot(step, own, others))
+        others[row, memory + step] -= parts[-1]
+    length = products[row, memory + newest, memory + newest]
+    scale = torch.where(length > 0, products[row, newest, memory + newest] / length, 1.0)
+    own, others = own * scale, others * scale[:, None]
+    for step, weight, part in zip(reversed(places), reversed(weights), reversed(parts), strict=True):
+        others[row, step] += part - weight * dot(memory + step, own, others)
+    return own[:, None].to(vector) * vector + (others[:, None].to(vector) @ flat)[:, 0]
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
