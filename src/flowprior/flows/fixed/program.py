@@ -7,8 +7,9 @@ norms inside coupling networks become part of the convolutions; log-determinants
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from flowprior.flows.base import Flow
 from flowprior.flows.chavez import ChavezNetwork, SizedConv
+from flowprior.flows.fixed.linear import affines, log_det_of
 from flowprior.flows.glow import GainedConv
 from flowprior.flows.layers import (
     ActNorm,
@@ -67,16 +69,16 @@ class Step:
     """One step of a flow, in its forward direction.
 
     Attributes:
-        kind: squeeze, haar (a squeeze by the wavelet), affine, coupling or split.
+        kind: squeeze, haar (a squeeze by the wavelet), affine, scale, coupling or split.
         shape: (C, H, W) of its input.
-        matrix: affine: (C, C), with `shift` (C,).
+        matrix: affine: (C, C), with `shift` (C,); scale: its diagonal (C,), likewise.
         network: coupling: convolutions of its network; log-scales come first, then shifts.
         rule: coupling: how log-scales are bounded.
         swap: coupling: whether the second half is kept.
         keep: split: channels that go on; the rest is latent, from `offset` of the latent vector on.
     """
 
-    kind: Literal["squeeze", "haar", "affine", "coupling", "split"]
+    kind: Literal["squeeze", "haar", "affine", "scale", "coupling", "split"]
     shape: tuple[int, int, int]
     matrix: Tensor | None = None
     shift: Tensor | None = None
@@ -102,18 +104,19 @@ def folded(flow: Flow) -> Program:
         NotFoldableError: it has a layer that no step stands for.
     """
     steps: list[Step] = []
-    linear: list[tuple[ActNorm | Mixing, int]] = []
+    rows: list[tuple[ActNorm | Mixing, ...]] = []
+    at: list[int] = []
     offset, shape = 0, flow.shape
     for level, keep in zip(flow.levels, (*flow.carried, 0), strict=True):
         row: list[ActNorm | Mixing] = []
         for layer in [*_layers(level), None]:
             if isinstance(layer, ActNorm | Mixing):
                 row.append(layer)
-                linear.append((layer, shape[1] * shape[2]))
                 continue
             if row:
-                matrix, shift = _affine(row)
-                steps.append(Step("affine", shape, matrix=matrix, shift=shift))
+                rows.append(tuple(row))
+                at.append(len(steps))
+                steps.append(Step("affine", shape))
                 row = []
             if isinstance(layer, Coupling):
                 steps.append(_coupling(layer, shape))
@@ -123,7 +126,11 @@ def folded(flow: Flow) -> Program:
         steps.append(Step("split", shape, keep=keep, offset=offset))
         offset += (shape[0] - keep) * shape[1] * shape[2]
         shape = (keep, *shape[1:])
-    return Program(tuple(steps), flow._range_log_det + _log_det(linear))
+    for number, (matrix, shift) in zip(at, affines(rows), strict=True):
+        kind: Literal["affine", "scale"] = "affine" if matrix.ndim == 2 else "scale"
+        steps[number] = replace(steps[number], kind=kind, matrix=matrix, shift=shift)
+    areas = [math.prod(steps[number].shape[1:]) for number in at]
+    return Program(tuple(steps), flow._range_log_det + log_det_of(rows, areas))
 
 
 def pixels_per_weight(program: Program) -> float:
@@ -144,43 +151,6 @@ def _layers(level: nn.Module) -> Iterable[Bijection]:
         yield level
     else:
         raise NotFoldableError(type(level).__name__)
-
-
-def _log_det(linear: Sequence[tuple[ActNorm | Mixing, int]]) -> Tensor:
-    """Log-determinant of all actnorms and mixings on maps of so many pixels; those of one size together."""
-    total = torch.zeros((), dtype=torch.float64)
-    norms = [(layer.log_scale.sum(), area) for layer, area in linear if isinstance(layer, ActNorm)]
-    found = [(torch.stack([value for value, _ in norms]).double(), norms)] if norms else []
-    mixings: dict[int, list[tuple[Tensor, int]]] = {}
-    for layer, area in linear:
-        if isinstance(layer, Mixing):
-            mixings.setdefault(len(layer.weight), []).append((layer.weight, area))
-    for same in mixings.values():
-        found.append((torch.stack([weight for weight, _ in same]).double().slogdet()[1], same))
-    for values, same in found:
-        areas = torch.tensor([area for _, area in same], dtype=torch.float64)
-        total = total + (values.cpu() * areas).sum()
-    return total
-
-
-def _affine(row: Sequence[ActNorm | Mixing]) -> tuple[Tensor, Tensor]:
-    """Layers that follow each other as one z = matrix x + shift."""
-    first, *others = row
-    matrix: Tensor
-    shift: Tensor
-    if isinstance(first, Mixing):
-        matrix, shift = first.weight, first.weight.new_zeros(len(first.weight))
-    else:
-        scale = first.log_scale.flatten().exp()
-        shift = scale * first.shift.flatten()
-        matrix = scale.diag()
-    for layer in others:
-        if isinstance(layer, Mixing):
-            matrix, shift = layer.weight @ matrix, layer.weight @ shift
-        else:
-            scale = layer.log_scale.flatten().exp()
-            matrix, shift = scale[:, None] * matrix, scale * (shift + layer.shift.flatten())
-    return matrix, shift
 
 
 _RULES: dict[Any, str] = {tanh_affine: "tanh", sigmoid_affine: "sigmoid", additive: "additive"}

@@ -17,6 +17,7 @@ from torch.nn.functional import conv2d, logsigmoid, pixel_shuffle
 
 from flowprior.flows.base import Flow, standard_normal_log_prob
 from flowprior.flows.fixed.program import Convolution, Step, folded
+from flowprior.flows.fixed.written import inverse_map
 
 #: Over the pixels (0, 0), (0, 1), (1, 0), (1, 1) of a block: average, horizontal, vertical and diagonal details.
 _HAAR = ((1, 1, 1, 1), (1, -1, 1, -1), (1, 1, -1, -1), (1, -1, -1, 1))
@@ -132,8 +133,7 @@ class UnrolledFlow:
         if step.kind != "affine":
             return replace(step, network=network), None
         assert step.matrix is not None and step.shift is not None
-        back = torch.linalg.inv(step.matrix)
-        of_columns = (step.matrix, step.shift, back, -back @ step.shift)
+        of_columns = (step.matrix, step.shift, *inverse_map(step.matrix, step.shift))
         return step, Affine(*(tensor.t().contiguous().to(self._reference) for tensor in of_columns))
 
     def _scale_shift(self, step: Step, kept: Tensor) -> tuple[Tensor | None, Tensor]:
@@ -160,6 +160,9 @@ def _joined(steps: tuple[Step, ...]) -> list[Step]:
             shape = (4 * channels, height // 2, width // 2)
             found.append(Step("squeeze", step.shape))
             step = Step("affine", shape, matrix=matrix[:, order], shift=matrix.new_zeros(len(matrix)))
+        if step.kind == "scale":
+            assert step.matrix is not None
+            step = replace(step, kind="affine", matrix=step.matrix.diag())
         before = found[-1] if found else step
         if step.kind == before.kind == "affine" and found:
             assert step.matrix is not None and step.shift is not None

@@ -14,14 +14,14 @@ from flowprior.flows.base import Flow
 from flowprior.flows.fixed.compiled import Conv, FlowStruct, Op
 from flowprior.flows.fixed.program import Convolution, NotFoldableError, Program, Step
 
-_KINDS = {"squeeze": 0, "haar": 0, "affine": 1, "coupling": 2, "split": 3}
+_KINDS = {"squeeze": 0, "haar": 0, "affine": 1, "coupling": 2, "split": 3, "scale": 4}
 _RULES = {"tanh": 0, "sigmoid": 1, "additive": 2}
 _TILE = 6
 _MOST_CHANNELS, _LARGEST_KERNEL = 4096, 3
 
 
 def convolutions(step: Step, inverses: bool) -> tuple[Convolution, ...]:
-    """What of a step has weights: a coupling's network, or an affine map as a 1x1 convolution.
+    """What of a step has weights: a coupling's network; an affine map as a 1x1 convolution, of one input if a scale.
 
     Args:
         step: the step.
@@ -32,9 +32,19 @@ def convolutions(step: Step, inverses: bool) -> tuple[Convolution, ...]:
     side = step.shape[1:]
     maps = [(step.matrix, step.shift)]
     if inverses:
-        back = torch.linalg.inv(step.matrix.double())
-        maps.append((back.float(), (-back @ step.shift.double()).float()))
-    return tuple(Convolution(matrix[:, :, None, None], shift, 0, side) for matrix, shift in maps)
+        maps.append(inverse_map(step.matrix, step.shift))
+    return tuple(
+        Convolution((matrix[:, None] if matrix.ndim == 1 else matrix)[:, :, None, None], shift, 0, side)
+        for matrix, shift in maps
+    )
+
+
+def inverse_map(matrix: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """Matrix, or diagonal, and shift of x = matrix^-1 (z - shift); computed in float64."""
+    if matrix.ndim == 1:
+        return 1 / matrix, -shift / matrix
+    back = torch.linalg.inv(matrix.double())
+    return back.to(matrix), (-back @ shift.double()).to(matrix)
 
 
 def constants(program: Program, inverses: bool) -> list[Tensor]:

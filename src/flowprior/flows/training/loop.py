@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from flowprior.errors import FlowpriorError
 from flowprior.flows.base import Flow, bits_per_dim
 from flowprior.flows.training.batches import Batches, validation_batches
+from flowprior.flows.training.flat import Flat
 from flowprior.flows.training.gradients import Each, Likelihood, likelihood_of
 from flowprior.flows.training.ranks import Ranks
 from flowprior.flows.training.state import RunState
@@ -25,6 +26,8 @@ from flowprior.parallel import one_core_each
 from flowprior.params import TrainingSettings
 
 _INITIAL_BATCH = 256
+#: Of saved states: those of another are not resumed.
+_FORMAT = 2
 
 
 class ProgressLike(Protocol):
@@ -101,7 +104,7 @@ def train(
     likelihood = likelihood_of(flow, settings)
     run = _begin(flow, batches, settings, device)
     seen = hashlib.sha256(np.ascontiguousarray(train_pixels).data).hexdigest()
-    identity = repr((flow.name, flow.settings, flow.shape, bits, settings, key, seen))
+    identity = repr((_FORMAT, flow.name, flow.settings, flow.shape, bits, settings, key, seen))
     if state_folder is not None and run.resume(state_folder, identity) and progress:
         progress.resume(run.step)
     started, before = time.perf_counter(), run.seconds
@@ -132,10 +135,12 @@ def train(
 def _begin(flow: Flow, batches: Batches, settings: TrainingSettings, device: torch.device) -> RunState:
     first = torch.cat([batches.at(step) for step in range(max(1, _INITIAL_BATCH // settings.batch))])
     flow.initialise(first.to(device))
+    averaged, kept = copy.deepcopy(flow), copy.deepcopy(flow)
+    values = Flat(flow)
     optimiser = torch.optim.Adam(
-        flow.parameters(), lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), fused=True
+        [values.values], lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), fused=True
     )
-    return RunState(flow, copy.deepcopy(flow), copy.deepcopy(flow), optimiser)
+    return RunState(flow, averaged, kept, values, Flat(averaged), optimiser)
 
 
 def _stale(run: RunState, settings: TrainingSettings) -> bool:
@@ -155,22 +160,24 @@ def _step(
     assert isinstance(flow, Flow)
     for group in run.optimiser.param_groups:
         group["lr"] = learning_rate(settings, run.step)
-    parameters = list(flow.parameters())
     loss, gradients = likelihood.gradients(parts, 1 / settings.batch, each)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        # Fused Adam walks raw memory: the gradient must lie in memory as its parameter does.
-        parameter.grad = torch.empty_like(parameter).copy_(gradient)
-    ranks.add_up([loss, *(parameter.grad for parameter in parameters if parameter.grad is not None)])
+    run.values.set_gradient(gradients)
+    gradient = run.values.values.grad
+    assert gradient is not None
+    ranks.add_up([loss, gradient])
     if settings.clip_value is not None:
-        nn.utils.clip_grad_value_(parameters, settings.clip_value)
-    norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm or math.inf)
+        gradient.clamp_(-settings.clip_value, settings.clip_value)
+    norm = gradient.norm()
     if not bool(torch.isfinite(norm)):
         raise FlowpriorError(
             f"training of '{flow.name}' stopped at step {run.step}: the gradient is not finite; "
             f"lower training.learning_rate (now {settings.learning_rate}) or clip_norm (now {settings.clip_norm})"
         )
+    if settings.clip_norm is not None and norm > settings.clip_norm:
+        gradient.mul_(settings.clip_norm / norm)
     run.optimiser.step()
-    _average(run.averaged, flow, min(settings.ema, (1 + run.step) / (10 + run.step)) if settings.ema else 0.0)
+    decay = min(settings.ema, (1 + run.step) / (10 + run.step)) if settings.ema else 0.0
+    run.averages.values.detach().lerp_(run.values.values.detach(), 1 - decay)
     return bits_per_dim(-loss, flow.dimensions, bits)
 
 
@@ -182,11 +189,6 @@ def learning_rate(settings: TrainingSettings, step: int) -> float:
         return settings.learning_rate
     part = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * part))
-
-
-@torch.no_grad()
-def _average(averaged: nn.Module, flow: nn.Module, decay: float) -> None:
-    torch._foreach_lerp_(list(averaged.parameters()), list(flow.parameters()), 1 - decay)
 
 
 def _validated(

@@ -11,12 +11,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from flowprior.flows.training.flat import Flat
+
 
 @dataclass
 class RunState:
     """Everything that a step changes. Randomness is keyed by step, so the step number stands for it.
 
     Attributes:
+        flow: the weights that are learned; `values`: the same in one piece.
+        averaged: their moving average; `averages`: the same in one piece.
+        kept: the averaged weights with the lowest validation bits per dimension.
         step: steps done.
         seconds: time spent training, over all parts of the run.
         best: lowest validation bits per dimension so far.
@@ -27,6 +32,8 @@ class RunState:
     flow: nn.Module
     averaged: nn.Module
     kept: nn.Module
+    values: Flat
+    averages: Flat
     optimiser: torch.optim.Optimizer
     step: int = 0
     seconds: float = 0.0
@@ -75,14 +82,10 @@ class RunState:
             )
         saved = self.optimiser.state_dict()
         moments: dict[int, dict[str, Tensor]] = {}
-        parameters = list(self.flow.parameters())
         for key, value in tensors.items():
             if key.startswith("optimiser/"):
                 _, index, entry = key.split("/")
-                like = parameters[int(index)]
-                # Fused Adam walks raw memory: moments must lie in memory as their parameter does.
-                laid = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
-                moments.setdefault(int(index), {})[entry] = laid
+                moments.setdefault(int(index), {})[entry] = value
         self.optimiser.load_state_dict({"state": moments, "param_groups": saved["param_groups"]})
         self.step, self.seconds = facts["step"], facts["seconds"]
         self.best, self.stale, self.history = facts["best"], facts["stale"], facts["history"]

@@ -40,6 +40,23 @@ static inline void tile(const Taps *taps, int cin, const float *weights, const f
     EACH(STORE)
 }
 
+/* Two tiles of one pixel, for the last of an odd number of pixels. */
+static inline void twin_tile(const Taps *taps, int cin, const float *weights, int64_t tile_size, const float *bias,
+                             vec *out_a, vec *out_b) {
+#define DECLARE_TWIN(j) vec a##j = splat(bias[j]), b##j = splat(bias[TILE + j]);
+    EACH(DECLARE_TWIN)
+    for (int t = 0; t < taps->count; t++) {
+        const vec *x = (const vec *)taps->at[0][t];
+        const float *weight = weights + (int64_t)taps->number[t] * cin * TILE;
+        for (int c = 0; c < cin; c++, weight += TILE) {
+            const vec value = x[c];
+#define STEP_TWIN(j) a##j += splat(weight[j]) * value; b##j += splat(weight[tile_size + j]) * value;
+            EACH(STEP_TWIN)
+        }
+    }
+    EACH(STORE)
+}
+
 /* One pixel's results of a tile, through the epilogue. mask: [pixel][channel][V] bytes, -1 where positive. */
 static inline void finish(const vec *result, int count, int epilogue, float *out, int8_t *mask) {
     for (int j = 0; j < count; j++) {
@@ -95,7 +112,17 @@ static void convolve(int cin, int cout, int kernel, int pad, int height, int wid
                 taps.at[0][taps.count] = a;
                 taps.at[1][taps.count++] = b;
             }
-            for (int k = first_tile; k < last_tile; k++) {
+            int k = first_tile;
+            for (; p == q && k + 1 < last_tile; k += 2) {
+                vec result[2][TILE];
+                twin_tile(&taps, cin, weight + k * tile_size, tile_size, bias + k * TILE, result[0], result[1]);
+                for (int which = 0; which < 2; which++) {
+                    const int first = (k + which) * TILE, count = cout - first < TILE ? cout - first : TILE;
+                    const int64_t place = (((int64_t)group[0] * area + pixel[0]) * cout + first) * V;
+                    finish(result[which], count, epilogue, out + place, mask ? mask + place : 0);
+                }
+            }
+            for (; k < last_tile; k++) {
                 vec result[2][TILE];
                 tile(&taps, cin, weight + k * tile_size, bias + k * TILE, result[0], result[1]);
                 const int first = k * TILE, count = cout - first < TILE ? cout - first : TILE;

@@ -12,7 +12,7 @@ typedef struct {
     int64_t gradient; /* where its weights' gradients begin, then its bias's */
 } Conv;
 
-enum { SQUEEZE, AFFINE, COUPLING, SPLIT };
+enum { SQUEEZE, AFFINE, COUPLING, SPLIT, SCALE };
 enum { TANH, SIGMOID, ADDITIVE };
 
 typedef struct {
@@ -20,7 +20,7 @@ typedef struct {
     int32_t haar;                          /* SQUEEZE: wavelet instead of reordering */
     int32_t rule, swap, convs;             /* COUPLING */
     int32_t keep, offset;                  /* SPLIT: channels carried on; where the rest begins in a latent */
-    const Conv *network;                   /* COUPLING: the network; AFFINE: the matrix and its inverse */
+    const Conv *network;                   /* COUPLING: the network; AFFINE, SCALE: the map and its inverse */
 } Op;
 
 typedef struct {

@@ -59,6 +59,30 @@ static void affine(Chunk *chunk, const Op *op, const Conv *matrix, int adjoint) 
     swap_buffers(chunk);
 }
 
+/* Each channel by itself: an affine map with a diagonal matrix, which is its own adjoint. */
+static void scale(Chunk *chunk, const Op *op, const Conv *map, int adjoint) {
+    const int channels = op->channels;
+    const int64_t bytes = affine_bytes(op, chunk->groups), pixels = (int64_t)chunk->groups * op->height * op->width;
+    vec *x = (vec *)chunk->here;
+    if (chunk->gradients && !adjoint) memcpy(take(chunk, bytes), x, bytes);
+    const vec *before = chunk->gradients && adjoint ? give(chunk, bytes) : 0;
+    for (int c = 0; c < channels; c++) {
+        const vec factor = splat(map->weight[c]), shift = splat(adjoint ? 0.0f : map->bias[c]);
+        vec by_factor = zero_vec, by_shift = zero_vec;
+        for (int64_t p = c; p < pixels * channels; p += channels) {
+            if (before) {
+                by_factor += x[p] * before[p];
+                by_shift += x[p];
+            }
+            x[p] = x[p] * factor + shift;
+        }
+        if (before) {
+            chunk->gradients[map->gradient + c] += sums_of(&by_factor, 1)[0];
+            chunk->gradients[map->gradient + channels + c] += sums_of(&by_shift, 1)[0];
+        }
+    }
+}
+
 /* 2x2 pixels to four times the channels, by reordering or by the orthonormal Haar wavelet; and back. */
 static void squeeze(Chunk *chunk, const Op *op, int back) {
     const int c = op->channels, h = op->height / 2, w = op->width / 2;

@@ -52,6 +52,7 @@ static void to_latents(Chunk *chunk, int pass, const float *images_in, float *la
         switch (op->kind) {
             case SQUEEZE: squeeze(chunk, op, 0); break;
             case AFFINE: affine(chunk, op, op->network + gradient, gradient); break;
+            case SCALE: scale(chunk, op, op->network + gradient, gradient); break;
             case COUPLING: couple(chunk, op, gradient, gradient); break;
             case SPLIT:
                 rows_out(chunk, op->channels, op->keep, area, 1.0f, 0.0f, latents, flow->dimensions, op->offset, images);
@@ -71,6 +72,7 @@ static void to_images(Chunk *chunk, int pass, const float *latents, float *image
         switch (op->kind) {
             case SQUEEZE: squeeze(chunk, op, 1); break;
             case AFFINE: affine(chunk, op, op->network + !gradient, gradient); break;
+            case SCALE: scale(chunk, op, op->network + !gradient, gradient); break;
             case COUPLING: couple(chunk, op, !gradient, gradient); break;
             case SPLIT:
                 if (op->keep) carry(chunk, op->channels, op->keep, area, 1);
@@ -88,7 +90,7 @@ int64_t saved_bytes(const Flow *flow, int groups, int learning) {
     int64_t total = 0;
     for (int i = 0; i < flow->count; i++) {
         const Op *op = flow->ops + i;
-        if (op->kind == AFFINE && learning) total += aligned(affine_bytes(op, groups));
+        if ((op->kind == AFFINE || op->kind == SCALE) && learning) total += aligned(affine_bytes(op, groups));
         if (op->kind != COUPLING) continue;
         for (int first = 0, part = part_of(op); first < groups; first += part)
             total += saved_by(op, groups - first < part ? groups - first : part, learning);
