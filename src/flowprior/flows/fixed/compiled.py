@@ -25,7 +25,7 @@ class Conv(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("cin", "cout", "kernel", "pad", "height", "width", "shuffle", "relu")),
-        *((name, ctypes.c_void_p) for name in ("weight", "bias", "adjoint")),
+        *((name, ctypes.c_void_p) for name in ("weight", "bias", "adjoint", "points", "adjoint_points")),
         ("gradient", ctypes.c_int64),
     )
 
@@ -47,6 +47,7 @@ class FlowStruct(ctypes.Structure):
         ("ops", ctypes.POINTER(Op)),
         *((name, ctypes.c_int32) for name in ("count", "channels", "height", "width", "dimensions")),
         *((name, ctypes.c_float) for name in ("low", "high", "log_det")),
+        ("most_channels", ctypes.c_int32),
         ("widest", ctypes.c_int64),
     )
 

@@ -18,6 +18,8 @@ _KINDS = {"squeeze": 0, "haar": 0, "affine": 1, "coupling": 2, "split": 3, "scal
 _RULES = {"tanh": 0, "sigmoid": 1, "additive": 2}
 _TILE = 6
 _MOST_CHANNELS, _LARGEST_KERNEL = 4096, 3
+#: Winograd's algorithm: products per tile and pair of channels; sides of a map from which on it is faster.
+_POINTS, _LEAST_SIDE = 16, 8
 
 
 def convolutions(step: Step, inverses: bool) -> tuple[Convolution, ...]:
@@ -74,11 +76,22 @@ class Written:
         self._library = library
         self._held: list[Any] = []
         self.sizes: list[int] = []
+        self._most_channels = 0
         ops = (Op * len(program.steps))(*(self._op(step, convolutions(step, inverses)) for step in program.steps))
         widest = max(values for step in program.steps for values in _values(step))
         channels, height, width = flow.shape
         self.struct = FlowStruct(
-            ops, len(ops), channels, height, width, flow.dimensions, flow.low, flow.high, 0.0, widest
+            ops,
+            len(ops),
+            channels,
+            height,
+            width,
+            flow.dimensions,
+            flow.low,
+            flow.high,
+            0.0,
+            self._most_channels,
+            widest,
         )
 
     def write(self, values: Sequence[Tensor], log_det: float) -> None:
@@ -105,16 +118,22 @@ class Written:
         outputs, inputs, size, _ = convolution.weight.shape
         if max(outputs, inputs) > _MOST_CHANNELS or size > _LARGEST_KERNEL:
             raise NotFoldableError(f"a convolution of {inputs} to {outputs} channels, {size}x{size}")
-        taps = size * size
-        places = (_whole(outputs) * inputs * taps, _whole(outputs), _whole(inputs) * outputs * taps)
+        quick = size == 3 and convolution.pad == 1 and all(n >= _LEAST_SIDE and n % 2 == 0 for n in convolution.side)
+        if quick:
+            self._most_channels = max(self._most_channels, inputs, outputs)
+        each = _POINTS if quick else size * size
+        forward, back = _whole(outputs) * inputs * each, _whole(inputs) * outputs * each
+        places = (0, _whole(outputs), 0, forward, back) if quick else (forward, _whole(outputs), back, 0, 0)
         begin = sum(self.sizes)
-        self.sizes += [outputs * inputs * taps, outputs]
+        self.sizes += [outputs * inputs * size * size, outputs]
         return Conv(
             inputs, outputs, size, convolution.pad, *convolution.side, int(convolution.shuffle), int(convolution.relu),
             *(self._room(count) for count in places), begin,
         )  # fmt: skip
 
-    def _room(self, values: int) -> int:
+    def _room(self, values: int) -> int | None:
+        if not values:
+            return None
         # Zeros: what lies beyond the last channel of a tile is multiplied too.
         self._held.append(torch.zeros(values))
         address: int = self._held[-1].data_ptr()

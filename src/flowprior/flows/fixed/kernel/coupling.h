@@ -45,8 +45,7 @@ static const float *ask(Chunk *chunk, const Op *op, const float *in) {
         const int last = i == op->convs - 1;
         float *out = chunk->gradients && !last ? take(chunk, out_values(c, chunk->groups) * V * 4) : chunk->net[i % 2];
         int8_t *mask = c->relu ? take(chunk, out_values(c, chunk->groups) * V) : 0;
-        convolve(c->cin, c->cout, c->kernel, c->pad, c->height, c->width, chunk->groups, c->weight, c->bias, in, stride,
-                 out, c->relu ? RELU : PLAIN, mask);
+        apply(chunk, c, 0, in, stride, out, c->relu ? RELU : PLAIN, mask);
         if (c->shuffle) {
             const int h = out_height(c), w = out_width(c);
             shuffle(chunk->groups, h, w, c->cout / 4, 4 * V, (char *)out, (char *)chunk->net[2], 0);
@@ -81,8 +80,7 @@ static const float *ask_back(Chunk *chunk, const Op *op) {
             weigh(c->cin, c->cout, c->kernel, c->pad, c->height, c->width, chunk->groups, give(chunk, read * V * 4), c->cin,
                   gradient, by_weights, by_weights + weights_of(c));
         }
-        convolve(c->cout, c->cin, c->kernel, c->kernel - 1 - c->pad, h, w, chunk->groups, c->adjoint, no_bias, gradient,
-                 c->cout, free_one, mask ? MASKED : PLAIN, mask);
+        apply(chunk, c, 1, gradient, c->cout, free_one, mask ? MASKED : PLAIN, mask);
         gradient = free_one;
     }
     return gradient;

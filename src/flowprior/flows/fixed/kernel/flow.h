@@ -9,6 +9,7 @@ typedef struct {
     int32_t cin, cout, kernel, pad, height, width; /* height, width: of the input map */
     int32_t shuffle, relu;                         /* depth-to-space by 2 after it; max(0, .) after it */
     float *weight, *bias, *adjoint;
+    float *points, *adjoint_points; /* in place of weight and adjoint, where Winograd's algorithm computes it */
     int64_t gradient; /* where its weights' gradients begin, then its bias's */
 } Conv;
 
@@ -28,6 +29,7 @@ typedef struct {
     int32_t count, channels, height, width, dimensions;
     float low, high;   /* the flow's own range */
     float log_det;     /* what does not depend on the image: the range, actnorms, matrices */
+    int32_t most_channels; /* of convolutions by Winograd's algorithm; 0: there are none */
     int64_t widest;    /* floats per image of the largest activation, inside networks too */
 } Flow;
 

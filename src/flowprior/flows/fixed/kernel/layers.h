@@ -7,6 +7,7 @@
 #include "convolution.h"
 #include "flow.h"
 #include "learning.h"
+#include "winograd.h"
 
 typedef struct {
     const Flow *flow;
@@ -14,6 +15,7 @@ typedef struct {
     float *here, *there, *net[3]; /* activations; each holds `widest` floats per image */
     char *cursor; /* in what passes leave for their gradients */
     vec *log_det; /* [groups] */
+    vec *room;    /* for Winograd's algorithm */
     float *gradients; /* by all weights, added to while learning; else 0 */
 } Chunk;
 
@@ -39,6 +41,20 @@ static int64_t out_values(const Conv *c, int groups) {
     return (int64_t)groups * out_height(c) * out_width(c) * c->cout;
 }
 
+/* A convolution, whichever way it is computed; adjoint: its transpose, without bias. */
+static void apply(Chunk *chunk, const Conv *c, int adjoint, const float *in, int stride, float *out, int epilogue,
+                  int8_t *mask) {
+    const int cin = adjoint ? c->cout : c->cin, cout = adjoint ? c->cin : c->cout;
+    const float *bias = adjoint ? no_bias : c->bias;
+    if (c->points)
+        convolve_points(cin, cout, c->height, c->width, chunk->groups, adjoint ? c->adjoint_points : c->points, bias, in,
+                        stride, out, epilogue, mask, chunk->room);
+    else
+        convolve(cin, cout, c->kernel, adjoint ? c->kernel - 1 - c->pad : c->pad, adjoint ? out_height(c) : c->height,
+                 adjoint ? out_width(c) : c->width, chunk->groups, adjoint ? c->adjoint : c->weight, bias, in, stride, out,
+                 epilogue, mask);
+}
+
 static int64_t weights_of(const Conv *c) { return (int64_t)c->cout * c->cin * c->kernel * c->kernel; }
 
 static int64_t affine_bytes(const Op *op, int groups) {
@@ -53,9 +69,7 @@ static void affine(Chunk *chunk, const Op *op, const Conv *matrix, int adjoint) 
         weigh(op->channels, op->channels, 1, 0, op->height, op->width, chunk->groups, give(chunk, bytes), op->channels,
               chunk->here, by_weights, by_weights + weights_of(matrix));
     }
-    convolve(op->channels, op->channels, 1, 0, op->height, op->width, chunk->groups,
-             adjoint ? matrix->adjoint : matrix->weight, adjoint ? no_bias : matrix->bias, chunk->here, op->channels,
-             chunk->there, PLAIN, 0);
+    apply(chunk, matrix, adjoint, chunk->here, op->channels, chunk->there, PLAIN, 0);
     swap_buffers(chunk);
 }
 

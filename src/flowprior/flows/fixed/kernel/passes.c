@@ -98,9 +98,13 @@ int64_t saved_bytes(const Flow *flow, int groups, int learning) {
     return total;
 }
 
+static int64_t room_bytes(const Flow *flow) {
+    return flow->most_channels ? POINTS * point_size(flow->most_channels) * (int64_t)sizeof(vec) : 0;
+}
+
 /* Bytes of the buffers that a thread needs for chunks of so many groups. */
 int64_t scratch_bytes(const Flow *flow, int groups) {
-    return aligned((5 * flow->widest + 1) * groups * V * (int64_t)sizeof(float));
+    return aligned((5 * flow->widest + 1) * groups * V * (int64_t)sizeof(float)) + room_bytes(flow);
 }
 
 /* A chunk of so many groups with its buffers in `scratch`. */
@@ -110,6 +114,7 @@ static Chunk new_chunk(const Flow *flow, int groups, char *scratch) {
     chunk.there = chunk.here + floats;
     for (int i = 0; i < 3; i++) chunk.net[i] = chunk.here + (2 + i) * floats;
     chunk.log_det = (vec *)(chunk.here + 5 * floats);
+    chunk.room = chunk.log_det + groups;
     return chunk;
 }
 
@@ -183,7 +188,12 @@ void write_weights(const Flow *flow, const float *const *plain) {
         const Op *op = flow->ops + i;
         for (int k = 0; k < op->convs; k++, plain += 2) {
             const Conv *c = op->network + k;
-            lay(c->cin, c->cout, c->kernel * c->kernel, plain[0], c->weight, c->adjoint);
+            if (c->points) {
+                lay_points(c->cin, c->cout, plain[0], 9 * c->cin, 9, 0, c->points);
+                lay_points(c->cout, c->cin, plain[0], 9, 9 * c->cin, 1, c->adjoint_points);
+            } else {
+                lay(c->cin, c->cout, c->kernel * c->kernel, plain[0], c->weight, c->adjoint);
+            }
             memcpy(c->bias, plain[1], (size_t)c->cout * sizeof(float));
         }
     }
