@@ -10,7 +10,7 @@ from flowprior import operators, solvers
 from flowprior.errors import FlowpriorError, UnknownNameError
 from flowprior.randomness import generator
 from flowprior.solvers.base import Context
-from flowprior.solvers.gaussian import Gaussian
+from flowprior.solvers.gaussian import Gaussian, Posterior
 from flowprior.solvers.moments import sample_moments
 from flowprior.solvers.search import SearchSettings, Terms, minimise
 from flowprior.solvers.stages import stages_of
@@ -222,7 +222,12 @@ def test_the_moments_of_samples_are_fitted_once_per_memory():
     (key,) = [key for key, value in memory.items() if isinstance(value, Gaussian)]
     gaussian = memory[key]
     torch.testing.assert_close(gaussian.mean, sample_moments(flow, 64, 0).mean)
-    memory[key] = replace(gaussian, mean=1 - gaussian.mean)
+    # The estimate follows from the Gaussian and the operator; it is kept as well.
+    (estimate,) = [key for key, value in memory.items() if isinstance(value, Posterior)]
+    seen = memory[estimate].observed
+    memory[estimate] = replace(
+        memory[estimate], observed=replace(seen, gaussian=replace(gaussian, mean=1 - gaussian.mean))
+    )
     again = solvers.solve("map", operator, y, flow, keys=NAMES, memory=memory, **settings)
     assert not torch.allclose(first.images, again.images)
     other = solvers.solve("map", operator, y, flow, keys=NAMES, seed=1, memory=memory, **settings)

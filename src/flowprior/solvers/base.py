@@ -62,7 +62,8 @@ class Context:
         seed: seed of the experiment.
         observer: called with images at recorded steps.
         progress: called with (steps done, steps in all).
-        memory: what was derived from the prior alone, by what derived it. Calls with the same prior share it.
+        memory: what was derived from the prior, or it and the operator, by what derived it. Calls with the same prior
+            share it.
         weights: setting -> one value per image, in place of the one value that the settings hold (`Solver.per_row`).
     """
 
@@ -136,8 +137,8 @@ def solve(
         seed: seed of random starts.
         observer: called with the current images at about 30 recorded steps; its values enter the trace.
         progress: called with (steps done, steps in all).
-        memory: an empty dict to pass to every call with the same prior, so that what is derived from the prior
-            alone (the Gaussian of its samples) is derived once.
+        memory: an empty dict to pass to every call with the same prior, so that what no measurement enters (the
+            Gaussian of the prior's samples) is derived once.
         weights: setting -> its value for each image (N,), of those the solver lists in `per_row`.
         **settings: the solver's own settings; see its `Settings`.
 

@@ -121,19 +121,40 @@ class Observed:
     cross: Tensor
     gram: Tensor
 
+    def posterior(self, noise_std: float) -> Posterior:
+        """What posterior means under noise of one size need, whatever the measurements.
+
+        Args:
+            noise_std: assumed noise sigma, on values in [0, 1].
+        """
+        gram = self.gram.clone()
+        gram.diagonal().add_(noise_std**2)
+        return Posterior(self, *torch.linalg.lu_factor(gram))
+
     def posterior_mean(self, y: Tensor, noise_std: float) -> Tensor:
-        """Posterior means m + C A^T (A C A^T + sigma^2 I)^-1 (y - A m) of a batch, by one linear solve.
+        """Posterior means of a batch; see `Posterior.mean`."""
+        return self.posterior(noise_std).mean(y)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """A Gaussian seen through an operator with noise: A C A^T + sigma^2 I as its LU factors."""
+
+    observed: Observed
+    factors: Tensor
+    pivots: Tensor
+
+    def mean(self, y: Tensor) -> Tensor:
+        """The image m + C A^T (A C A^T + sigma^2 I)^-1 (y - A m) for each of a batch.
 
         Args:
             y: measurements (N, *operator.measurement_shape).
-            noise_std: assumed noise sigma, on values in [0, 1].
 
         Returns:
             Images (N, C, H, W), not clipped, of y's type and device.
         """
-        gram = self.gram.clone()
-        gram.diagonal().add_(noise_std**2)
-        mean = self.gaussian.mean
-        residual = y.detach().cpu().double().flatten(1) - mean @ self.forward.T
-        solution = torch.linalg.solve(gram, residual.T)
-        return (mean[:, None] + self.cross @ solution).T.reshape(-1, *self.gaussian.shape).to(y)
+        seen = self.observed
+        mean = seen.gaussian.mean
+        residual = y.detach().cpu().double().flatten(1) - mean @ seen.forward.T
+        solution = torch.linalg.lu_solve(self.factors, self.pivots, residual.T)
+        return (mean[:, None] + seen.cross @ solution).T.reshape(-1, *seen.gaussian.shape).to(y)

@@ -15,7 +15,7 @@ from flowprior.operators.base import Operator
 from flowprior.solvers.averaging import averaged
 from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.frozen import frozen
-from flowprior.solvers.gaussian import Gaussian
+from flowprior.solvers.gaussian import Posterior
 from flowprior.solvers.moments import sample_moments
 from flowprior.solvers.search import Rows, SearchSettings, Terms, minimise
 from flowprior.solvers.stages import stages_of
@@ -39,8 +39,8 @@ class MAP(Solver):
         start: Literal["measurement", "pseudo_inverse", "zero_latent", "sample_moments"] = Field(
             "pseudo_inverse",
             description="first image: y itself, A_dagger y, G(0), or the posterior mean under the Gaussian with the "
-            "mean and covariance of the flow's own samples; fitting that Gaussian is not counted in `seconds`, as "
-            "it is not for linear_mmse",
+            "mean and covariance of the flow's own samples; what of it no measurement enters is not counted in "
+            "`seconds`",
         )
         samples: int = Field(8192, ge=2, description="how many samples the start 'sample_moments' takes")
         samples_noise_std: float = Field(0.03, gt=0, description="noise that the start 'sample_moments' assumes")
@@ -73,22 +73,25 @@ class MAP(Solver):
 
         stages = stages_of(objective, settings)
         with frozen(prior, context, settings.precision) as fixed:
-            gaussian = self._gaussian(fixed, context) if settings.start == "sample_moments" else None
+            posterior = self._posterior(operator, fixed, context) if settings.start == "sample_moments" else None
             started = time.perf_counter()
-            start = self._start(operator, y, fixed, gaussian).repeat_interleave(copies, dim=0)
+            start = self._start(operator, y, fixed, posterior).repeat_interleave(copies, dim=0)
             return averaged(copies, context, lambda rows: minimise(stages, start, settings, rows, finish, started))
 
-    def _gaussian(self, prior: FlowLike, context: Context) -> Gaussian:
-        samples = self.settings.samples
+    def _posterior(self, operator: Operator, prior: FlowLike, context: Context) -> Posterior:
+        samples, noise_std = self.settings.samples, self.settings.samples_noise_std
+        gaussian = context.remembered(
+            ("sample_moments", samples, context.seed), lambda: sample_moments(prior, samples, context.seed)
+        )
         return context.remembered(
-            ("sample_moments", samples, context.seed, self.settings.precision),
-            lambda: sample_moments(prior, samples, context.seed),
+            ("sample_posterior", samples, context.seed, noise_std, operator),
+            lambda: gaussian.observed(operator).posterior(noise_std),
         )
 
     @torch.no_grad()
-    def _start(self, operator: Operator, y: Tensor, prior: FlowLike, gaussian: Gaussian | None) -> Tensor:
-        if gaussian is not None:
-            return gaussian.posterior_mean(operator, y, self.settings.samples_noise_std).clamp(0, 1)
+    def _start(self, operator: Operator, y: Tensor, prior: FlowLike, posterior: Posterior | None) -> Tensor:
+        if posterior is not None:
+            return posterior.mean(y).clamp(0, 1)
         match self.settings.start:
             case "pseudo_inverse":
                 return operator.A_dagger(y).clone()
