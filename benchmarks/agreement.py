@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -112,6 +113,8 @@ def _flow_checks(flow: Flow, arithmetic: str, device: torch.device, count: int) 
         torch.backends.cudnn.allow_tf32 = arithmetic == "tf32"
         fixed = GraphedFlow(fixed)
     given = x.to(device, own)
+    # A recording that fails is only a warning elsewhere; here it would leave graphs untested.
+    warnings.simplefilter("error", RuntimeWarning)
     for _ in range(OFTEN + 1 if device.type == "cuda" else 1):
         found, found_gradient = _density(fixed, given)
     with torch.no_grad():

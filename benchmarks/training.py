@@ -130,7 +130,7 @@ def run(options: Options) -> Part:
         rows += _rows(lesson, device, seconds, rounds)
     notes = (
         "plain: one batch, autograd, `torch.optim.Adam` as it comes, all threads; flowprior: `flows.training.train` "
-        "with a worker for each thread, by its own count. Float32; the same batches; flowprior also averages weights.",
+        "with a worker for each thread of a CPU, by its own count. The same batches; flowprior also averages weights.",
     )
     return Part("Training: images per second", tuple(rows), notes)
 

@@ -53,3 +53,17 @@ def small_flow(name, shape=(3, 8, 8), dtype=torch.float64, scale=0.1, **settings
 def small_operator(name, shape=(3, 8, 8)):
     """A registered operator with its default settings."""
     return operators.build(name, shape)
+
+
+FLOW_SHAPE = (3, 8, 8)
+#: (flow, shape of its images, settings) for code that runs flows in another way: every flow; maps on which the kernel
+#: uses each of its algorithms, square and not; channels that fill no tile; an odd number of pixels and of tiles.
+FLOW_CASES = [
+    *((name, FLOW_SHAPE, {}) for name in flows.names()),
+    ("glow", FLOW_SHAPE, {"coupling": "additive"}),
+    ("chavez", (3, 32, 32), {"steps": 2, "hidden": 10, "scale": 0.03}),
+    ("haar_glow", (3, 16, 8), {"hidden": 13}),
+    ("haar_glow", (1, 16, 16), {"levels": 1, "steps": 1, "hidden": 50}),
+    ("haar_glow", (3, 20, 24), {"levels": 1, "hidden": 13}),
+    ("glow", (3, 36, 20), {"levels": 1, "hidden": 7}),
+]

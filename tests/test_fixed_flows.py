@@ -2,23 +2,19 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from pieces import FLOW_CASES as CASES
+from pieces import FLOW_SHAPE as SHAPE
 from pieces import SMALL_FLOWS, small_flow, small_operator
+from torch import nn
 
 from flowprior import flows, solvers
+from flowprior.flows.base import Flow
 from flowprior.flows.fixed import FixedFlow, FixedLikelihood, NotFoldableError, compiled, folded
-from flowprior.flows.layers import Bijection
-
-SHAPE = (3, 8, 8)
-CASES = [
-    *((name, SHAPE, {}) for name in flows.names()),
-    ("glow", SHAPE, {"coupling": "additive"}),
-    ("chavez", (3, 32, 32), {"steps": 2, "hidden": 10, "scale": 0.03}),
-    ("haar_glow", (3, 16, 8), {"hidden": 13}),
-    ("haar_glow", (1, 16, 16), {"levels": 1, "steps": 1, "hidden": 50}),
-]
+from flowprior.flows.layers import Bijection, Chain, Coupling, Squeeze, tanh_affine
 
 needs_compiler = pytest.mark.skipif(compiled.kernel() is None, reason="no C compiler on this machine")
 
@@ -127,6 +123,63 @@ def test_one_broken_image_does_not_reach_the_others():
 
 
 @needs_compiler
+@pytest.mark.parametrize(("name", "shape", "settings"), CASES)
+def test_several_groups_at_once_are_groups_one_by_one(name, shape, settings, monkeypatch):
+    flow = small_flow(name, shape, torch.float32, **settings)
+    x = torch.rand(70, *shape, generator=torch.Generator().manual_seed(1))
+    ends = []
+    for heavy in (10**9, 0):
+        monkeypatch.setattr("flowprior.flows.fixed.flow._HEAVY", heavy)
+        fixed, likelihood = FixedFlow(flow).with_threads(2), FixedLikelihood(flow)
+        variable = x.clone().requires_grad_(True)
+        values = fixed.log_prob(variable)
+        likelihood.refresh()
+        share = likelihood.share(x)
+        ends.append((values.detach(), torch.autograd.grad(values.sum(), variable)[0], share.by_constants))
+    assert torch.equal(ends[0][0], ends[1][0]) and torch.equal(ends[0][1], ends[1][1])
+    close(ends[1][2], ends[0][2])
+
+
+@needs_compiler
+def test_threads_that_ask_at_once_get_rooms_of_their_own():
+    fixed = FixedFlow(small_flow("haar_glow", dtype=torch.float32)).with_threads(1)
+    batches = [torch.rand(count, *SHAPE) for count in (64, 16, 33, 64)] * 8
+    wanted = [fixed.log_prob(x) for x in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for found, value in zip(pool.map(fixed.log_prob, batches), wanted, strict=True):
+            assert torch.equal(found, value)
+
+
+@needs_compiler
+def test_a_gradient_uses_the_threads_of_its_pass():
+    fixed = FixedFlow(small_flow("haar_glow", dtype=torch.float32))
+    x = torch.rand(40, *SHAPE)
+    before, ends = torch.get_num_threads(), []
+    try:
+        for later in (1, 3):
+            torch.set_num_threads(1)
+            variable = x.clone().requires_grad_(True)
+            value = fixed.log_prob(variable).sum()
+            torch.set_num_threads(later)
+            ends.append(torch.autograd.grad(value, variable)[0])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*ends)
+
+
+@needs_compiler
+@pytest.mark.parametrize("rows", [torch.rand(2, 3, 8, 8, dtype=torch.float64), torch.rand(2, 3, 8, 4)])
+def test_rows_that_the_kernel_cannot_read_are_refused(rows):
+    flow = small_flow("haar_glow", dtype=torch.float32)
+    likelihood = FixedLikelihood(flow)
+    with pytest.raises(RuntimeError, match="call refresh"):
+        likelihood.gradients([])
+    for ask in (FixedFlow(flow).log_prob, likelihood.share):
+        with pytest.raises(ValueError, match=r"float32 rows \(N, 192\)"):
+            ask(rows)
+
+
+@needs_compiler
 @pytest.mark.parametrize("name", flows.names())
 def test_samples_are_the_flows_samples(name):
     flow = small_flow(name, dtype=torch.float32)
@@ -168,6 +221,23 @@ def test_constants_are_folded_once():
     kinds = [step.kind for step in folded(flow).steps]
     level = ["haar", *["affine", "coupling"] * SMALL_FLOWS["haar_glow"]["steps"], "split"]
     assert kinds == level * SMALL_FLOWS["haar_glow"]["levels"]
+
+
+def test_a_flow_of_couplings_alone_can_be_learned_and_one_that_ends_in_a_relu_is_not_folded():
+    def flow_with(*network):
+        couplings = [Coupling(nn.Sequential(nn.Conv2d(6, 12, 3, padding=1), *network), tanh_affine) for _ in range(2)]
+        return Flow(SHAPE, None, [Chain([Squeeze(), *couplings])], [])
+
+    flow = flow_with()
+    x = torch.rand(5, *SHAPE)
+    if compiled.kernel() is not None:
+        likelihood = FixedLikelihood(flow)
+        likelihood.refresh()
+        wanted = torch.autograd.grad(-flow.log_prob(x).sum(), list(flow.parameters()))
+        for found, gradient in zip(likelihood.gradients([likelihood.share(x)]), wanted, strict=True):
+            close(found, gradient)
+    with pytest.raises(NotFoldableError, match="ends in a ReLU"):
+        folded(flow_with(nn.ReLU()))
 
 
 def test_what_cannot_be_folded_is_said_and_runs_by_torch():

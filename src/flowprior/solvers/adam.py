@@ -59,7 +59,7 @@ def adam(stage: Stage, start: Tensor, settings: SearchSettings, recorder: Record
     if not bool(alive.all()):
         with torch.no_grad():
             images = torch.where(alive.reshape(count, 1, 1, 1), images, objective(variable, _ALL).images)
-    return Searched(variable, images.detach(), alive, spent)
+    return Searched(variable, images.detach(), alive, spent, stage.steps)
 
 
 def _decay(settings: SearchSettings, step: int) -> float:

@@ -87,7 +87,7 @@ def lbfgs(stage: Stage, start: Tensor, settings: SearchSettings, recorder: Recor
         recorder.progress(done)
     recorder.record(done, kept)
     recorder.progress(stage.steps)
-    return Searched(iterates, kept.images, alive, spent)
+    return Searched(iterates, kept.images, alive, spent, int(spent.max()) if len(spent) else 0)
 
 
 def _evaluate(objective: Objective, x: Tensor, rows: Tensor | slice) -> tuple[Terms, Tensor]:
@@ -143,7 +143,7 @@ def _inverse_hessian_times(vector: Tensor, pairs: Tensor, newest: Tensor) -> Ten
     """The two-loop recursion (Nocedal & Wright 2006, algorithm 7.4); pairs that are all zero count for nothing.
 
     It runs on coefficients: everything in it is a sum of the vector and the pairs, and all inner products that it
-    needs are those of the pairs with each other and with the vector, two matrix products per row.
+    needs are those of the pairs with each other and with the vector: three matrix products per row with their sum.
 
     Args:
         vector: (n, D).

@@ -81,10 +81,11 @@ class MAP(Solver):
     def _posterior(self, operator: Operator, prior: FlowLike, context: Context) -> Posterior:
         samples, noise_std = self.settings.samples, self.settings.samples_noise_std
         gaussian = context.remembered(
-            ("sample_moments", samples, context.seed), lambda: sample_moments(prior, samples, context.seed)
+            ("sample_moments", samples, context.seed, self.settings.precision),
+            lambda: sample_moments(prior, samples, context.seed),
         )
         return context.remembered(
-            ("sample_posterior", samples, context.seed, noise_std, operator),
+            ("sample_posterior", samples, context.seed, self.settings.precision, noise_std, operator),
             lambda: gaussian.observed(operator).posterior(noise_std),
         )
 

@@ -21,7 +21,9 @@ class SearchSettings(SettingsModel):
     optimiser: Literal["adam", "lbfgs"] = Field(
         "adam", description="adam, or L-BFGS with a history, a line search and a stop of its own for each image"
     )
-    steps: int = Field(200, ge=1, description="network evaluations with gradient per image, at most")
+    steps: int = Field(
+        200, ge=1, description="network evaluations with gradient per image, at most; Adam adds one without at each end"
+    )
     learning_rate: float = Field(
         0.1, gt=0, description="Adam's rate at its peak; for lbfgs the largest change of a value in the first step"
     )
@@ -72,13 +74,15 @@ class Searched(NamedTuple):
         iterates: the last finite ones (N, ...).
         images: what they stand for (N, C, H, W), not clipped.
         alive: which rows stayed finite (N,).
-        evaluations: network evaluations with gradient, per row (N,).
+        evaluations: network evaluations, per row (N,).
+        steps: those of the row that took longest, without the last where it had no gradient.
     """
 
     iterates: Tensor
     images: Tensor
     alive: Tensor
     evaluations: Tensor
+    steps: int
 
 
 def minimise(
@@ -110,10 +114,12 @@ def minimise(
 
     optimise = {"adam": adam, "lbfgs": lbfgs}[settings.optimiser]
     recorder = Recorder(context, finish, settings.steps, started)
-    found = Searched(start, start, torch.ones(len(start), dtype=torch.bool, device=start.device), torch.zeros(()))
+    whole = torch.ones(len(start), dtype=torch.bool, device=start.device)
+    found = Searched(start, start, whole, torch.zeros((), device=start.device), 0)
     for stage in stages:
-        recorder.begin(stage)
+        recorder.begin(found.steps)
         now = optimise(stage, found.iterates, settings, recorder)
+        now = now._replace(steps=found.steps + now.steps)
         if bool(found.alive.all()):
             found = now._replace(evaluations=found.evaluations + now.evaluations)
             continue
@@ -124,6 +130,7 @@ def minimise(
             torch.where(found.alive.reshape(-1, 1, 1, 1), now.images, found.images),
             found.alive & now.alive,
             found.evaluations + found.alive * now.evaluations,
+            now.steps,
         )
     status = tuple("ok" if good else "diverged" for good in found.alive.tolist())
     return Result(
@@ -144,9 +151,9 @@ class Recorder:
         self._at: list[tuple[int, float]] = []
         self._values: dict[str, list[Tensor]] = {}
 
-    def begin(self, stage: Stage) -> None:
-        """Steps are from now on those of this stage."""
-        self._before = stage.before
+    def begin(self, before: int) -> None:
+        """Steps are from now on those of a stage that begins after so many."""
+        self._before = before
 
     def seconds(self) -> float:
         """Seconds so far, the observer's left out."""
@@ -159,11 +166,11 @@ class Recorder:
 
     def wants(self, step: int) -> bool:
         """Whether this step enters the trace."""
-        return self._before + step in self._wanted and not self._known(step)
+        return self._before + step in self._wanted
 
     def record(self, step: int, terms: Terms) -> None:
         """Enter the terms of all rows after `step` evaluations; where a stage ends and the next begins, once."""
-        if self._known(step):
+        if self._at and self._at[-1][0] >= self._before + step:
             return
         seen = {"loss": terms.loss, "data_fit": terms.data_fit, "neg_log_prob": terms.neg_log_prob}
         # Copies wait for a GPU, and come first: the clock is to show what is done, not what is queued.
@@ -176,9 +183,6 @@ class Recorder:
         for name, value in seen.items():
             self._values.setdefault(name, []).append(value.detach().cpu())
         self._paused += time.perf_counter() - pause
-
-    def _known(self, step: int) -> bool:
-        return bool(self._at) and self._at[-1][0] >= self._before + step
 
     def trace(self) -> Trace:
         """What was recorded."""

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowprior.flows.base import Flow
+from flowprior.flows.base import Flow, FlowLike
 from flowprior.operators.base import Operator
-from flowprior.solvers.frozen import fixed_of
+from flowprior.solvers.frozen import asked, fixed_of
 
 #: On the CPU larger batches are no faster: what a batch may take of the memory, in bytes.
 _CPU_BUDGET = 256 * 2**20
@@ -37,13 +37,19 @@ def rows_at_once(solver: str, operator: Operator, prior: Any, memory: dict[Hasha
     device = next(prior.parameters()).device
     budget = _GPU_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _CPU_BUDGET
     fixed = fixed_of(prior, memory)
-    of_flow = fixed.bytes_per_image() if fixed is not None else _autograd_bytes(prior)
+    of_flow = fixed.bytes_per_image() if fixed is not None else _autograd_bytes(asked(prior, memory, "float32"), prior)
     of_row = of_flow + _VECTORS * prior.dimensions * next(prior.parameters()).element_size()
     return max(1, min(_MOST, int(budget // of_row)))
 
 
-def _autograd_bytes(flow: Flow) -> int:
-    """What autograd keeps of one image's way through a flow for its gradient."""
+def _autograd_bytes(flow: FlowLike, prior: Flow) -> int:
+    """What autograd keeps of one image more on its way through a flow for its gradient; weights are kept once."""
+    reference = next(prior.parameters())
+    one, two = (_kept(flow, reference.new_zeros(count, prior.dimensions)) for count in (1, 2))
+    return two - one
+
+
+def _kept(flow: FlowLike, z: Tensor) -> int:
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -51,10 +57,7 @@ def _autograd_bytes(flow: Flow) -> int:
         kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    reference = next(flow.parameters())
-    z = reference.new_zeros(1, flow.dimensions).requires_grad_(True)
-    weights = {parameter.untyped_storage().data_ptr() for parameter in flow.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        values, log_det = flow.inverse(z)
+        values, log_det = flow.inverse(z.requires_grad_(True))
     del values, log_det
-    return sum(size for address, size in kept.items() if address not in weights)
+    return sum(kept.values())

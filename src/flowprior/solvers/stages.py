@@ -40,6 +40,10 @@ def stages_of(objective: Objective, settings: SearchSettings, coarse: Sequence[t
     Raises:
         FlowpriorError: no step is left for a stage.
     """
+    if settings.first_data_weight != 1 and settings.stages == 1 and not coarse:
+        raise FlowpriorError(
+            f"first_data_weight {settings.first_data_weight:g} needs a stage after the first; set 'stages' to 2 or more"
+        )
     count, spent = settings.stages, sum(steps for steps, _ in coarse)
     left = settings.steps - spent
     if left < count:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import math
+import threading
 from typing import Any, NamedTuple
 
 import torch
@@ -34,6 +35,20 @@ def refuse_unless_runnable(flow: Flow, library: ctypes.CDLL | None) -> ctypes.CD
     return library
 
 
+def checked_rows(rows: Tensor, dimensions: int) -> Tensor:
+    """Rows as the kernel reads them.
+
+    Raises:
+        ValueError: not float32 (N, dimensions) on the CPU.
+    """
+    if rows.dtype != torch.float32 or rows.device.type != "cpu" or rows.shape[1:] != (dimensions,):
+        raise ValueError(
+            f"the kernel takes float32 rows (N, {dimensions}) on the CPU, got {rows.dtype} {tuple(rows.shape)} on "
+            f"{rows.device}; convert them, or ask the flow itself"
+        )
+    return rows.contiguous()
+
+
 def groups_at_once(flow: Flow) -> int:
     """Most groups of images that the kernel runs side by side."""
     return _GROUPS if sum(parameter.numel() for parameter in flow.parameters()) > _HEAVY else 1
@@ -43,6 +58,7 @@ class Room(NamedTuple):
     """Memory of a pass: what it keeps for its gradient, the threads' buffers; and how many groups one takes at once."""
 
     at_once: int
+    threads: int
     saved: Tensor
     scratch: Tensor
 
@@ -67,6 +83,7 @@ class FixedFlow:
         self._library = library
         self._threads: int | None = None
         self._rooms: list[Room] = []
+        self._lock = threading.Lock()
         with torch.no_grad():
             program = folded(flow)
             self._written = Written(library, program, flow, inverses=True)
@@ -101,7 +118,7 @@ class FixedFlow:
     def with_threads(self, threads: int) -> FixedFlow:
         """The same flow on so many threads, however many torch has."""
         other = copy.copy(self)
-        other._threads, other._rooms = threads, []
+        other._threads, other._rooms, other._lock = threads, [], threading.Lock()
         return other
 
     @property
@@ -115,23 +132,25 @@ class FixedFlow:
 
     def room(self, count: int) -> Room:
         """Where a pass over `count` images leaves what its gradient needs, divided so that every thread has work."""
-        groups = math.ceil(count / self._lanes)
-        at_once = max(1, min(self._most_groups, groups // self.threads))
+        groups, threads = math.ceil(count / self._lanes), self.threads
+        at_once = max(1, min(self._most_groups, groups // threads))
         struct = ctypes.byref(self._struct)
         size = math.ceil(groups / at_once) * int(self._library.saved_bytes(struct, at_once, 0))
-        buffers = self.threads * int(self._library.scratch_bytes(struct, at_once))
-        for number, known in enumerate(self._rooms):
-            if known.at_once == at_once and (len(known.saved), len(known.scratch)) == (size, buffers):
-                return self._rooms.pop(number)
-        return Room(at_once, torch.empty(size, dtype=torch.uint8), torch.empty(buffers, dtype=torch.uint8))
+        buffers = threads * int(self._library.scratch_bytes(struct, at_once))
+        with self._lock:
+            for number, known in enumerate(self._rooms):
+                if known[:2] == (at_once, threads) and (len(known.saved), len(known.scratch)) == (size, buffers):
+                    return self._rooms.pop(number)
+        return Room(at_once, threads, *(torch.empty(length, dtype=torch.uint8) for length in (size, buffers)))
 
     def leave(self, room: Room) -> None:
         """Keep a room for the next pass: fresh memory of megabytes costs more than what is done in it."""
-        self._rooms = [*self._rooms[-_ROOMS + 1 :], room]
+        with self._lock:
+            self._rooms = [*self._rooms[-_ROOMS + 1 :], room]
 
     def run(self, number: int, rows: Tensor, by_log_det: Tensor | None, room: Room) -> tuple[Tensor, Tensor]:
         """One pass of the kernel over rows (N, D): 0 forward, 1 its gradient, 2 inverse, 3 its gradient."""
-        rows = rows.contiguous()
+        rows = checked_rows(rows, self.dimensions)
         out, log_det = torch.empty_like(rows), rows.new_empty(len(rows))
         addresses = (
             rows.data_ptr(),
@@ -141,7 +160,7 @@ class FixedFlow:
             room.saved.data_ptr(),
             room.scratch.data_ptr(),
         )
-        self._library.run(ctypes.byref(self._struct), number, len(rows), room.at_once, self.threads, *addresses)
+        self._library.run(ctypes.byref(self._struct), number, len(rows), room.at_once, room.threads, *addresses)
         return out, log_det
 
 

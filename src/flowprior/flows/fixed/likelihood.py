@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flowprior.flows.base import Flow, standard_normal_log_prob
 from flowprior.flows.fixed.compiled import kernel
-from flowprior.flows.fixed.flow import Room, groups_at_once, refuse_unless_runnable
+from flowprior.flows.fixed.flow import Room, checked_rows, groups_at_once, refuse_unless_runnable
 from flowprior.flows.fixed.program import Program, folded
 from flowprior.flows.fixed.written import Written, constants
 
@@ -66,7 +66,7 @@ class FixedLikelihood:
 
     def share(self, images: Tensor) -> Share:
         """Of images (N, C, H, W) in [0, 1], on the calling thread; several threads may ask at once."""
-        rows = images.detach().flatten(1).contiguous()
+        rows = checked_rows(images.detach().flatten(1), self._flow.dimensions)
         lanes = int(self._library.lanes())
         at_once = max(1, min(self._most_groups, -(-len(rows) // lanes)))
         struct = ctypes.byref(self._written.struct)
@@ -86,7 +86,8 @@ class FixedLikelihood:
             shares: of all parts of the batch, since the last `refresh`.
             scale: such as one over the number of images.
         """
-        assert self._program is not None, "refresh comes first"
+        if self._program is None:
+            raise RuntimeError("no weights were taken yet; call refresh() after each change of them")
         flat = torch.stack([share.by_constants for share in shares]).sum(0).mul_(scale)
         parts = [
             _as(tensor, part) for part, tensor in zip(flat.split(self._written.sizes), self._constants, strict=True)
@@ -96,13 +97,15 @@ class FixedLikelihood:
         by_log_det = log_det.new_full((), -scale * sum(share.images for share in shares))
         # Most weights are constants themselves; autograd takes the others through the folding.
         known = {id(constant): part for constant, part in zip(self._constants, parts, strict=True) if constant.is_leaf}
-        ends = [(c, part) for c, part in zip(self._constants, parts, strict=True) if not c.is_leaf] + [
-            (log_det, by_log_det)
-        ]
+        ends = [(c, part) for c, part in zip(self._constants, parts, strict=True) if not c.is_leaf]
+        if log_det.requires_grad:
+            ends.append((log_det, by_log_det))
         parameters = list(self._flow.parameters())
         inner = [parameter for parameter in parameters if id(parameter) not in known]
-        outputs, by_outputs = zip(*ends, strict=True)
-        found = torch.autograd.grad(outputs, inner, by_outputs) if inner else ()
+        found: tuple[Tensor, ...] = ()
+        if inner:
+            outputs, by_outputs = zip(*ends, strict=True)
+            found = torch.autograd.grad(outputs, inner, by_outputs)
         known |= {id(parameter): gradient for parameter, gradient in zip(inner, found, strict=True)}
         return tuple(known[id(parameter)] for parameter in parameters)
 
@@ -116,7 +119,7 @@ class FixedLikelihood:
             return room
         struct = ctypes.byref(self._written.struct)
         sizes = (self._library.saved_bytes(struct, at_once, 1), self._library.scratch_bytes(struct, at_once))
-        return Room(at_once, *(torch.empty(size, dtype=torch.uint8) for size in sizes))
+        return Room(at_once, 1, *(torch.empty(size, dtype=torch.uint8) for size in sizes))
 
 
 def _as(constant: Tensor, values: Tensor) -> Tensor:

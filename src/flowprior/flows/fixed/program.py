@@ -1,4 +1,4 @@
-"""A flow written down as a list of plain steps with folded constants, for the compiled kernel.
+"""A flow written down as a list of plain steps with folded constants, for the compiled kernel and for torch.
 
 Folding is torch arithmetic on the flow's weights: gradients by the constants lead back to gradients by the weights.
 Actnorms and 1x1 matrices that follow each other become one affine map per pixel with its inverse; gains, biases and
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from flowprior.flows.base import Flow
 from flowprior.flows.chavez import ChavezNetwork, SizedConv
-from flowprior.flows.fixed.linear import affines, log_det_of
+from flowprior.flows.fixed.linear import Row, affines, log_det_of
 from flowprior.flows.glow import GainedConv
 from flowprior.flows.layers import (
     ActNorm,
@@ -104,7 +104,7 @@ def folded(flow: Flow) -> Program:
         NotFoldableError: it has a layer that no step stands for.
     """
     steps: list[Step] = []
-    rows: list[tuple[ActNorm | Mixing, ...]] = []
+    rows: list[Row] = []
     at: list[int] = []
     offset, shape = 0, flow.shape
     for level, keep in zip(flow.levels, (*flow.carried, 0), strict=True):
@@ -161,6 +161,8 @@ def _coupling(layer: Coupling, shape: tuple[int, int, int]) -> Step:
     if rule is None or shape[0] % 2:
         raise NotFoldableError(f"coupling rule {layer.scale_shift}, {shape[0]} channels")
     network = list(_network(layer.network, shape[1:]))
+    if network[-1].relu:
+        raise NotFoldableError(f"a coupling network that ends in a ReLU: {layer.network}")
     if rule == "sigmoid":
         # Scales stand at even channels there; steps have them first.
         network[-1] = _reordered(network[-1])

@@ -52,9 +52,9 @@ class UnrolledFlow:
         self._network_dtype = network_dtype
         # On the CPU and in float64: folding is arithmetic on small matrices.
         with torch.no_grad():
-            program = folded(copy.deepcopy(flow).cpu().double())
-        self._log_det = float(program.log_det)
-        self._steps = tuple(self._constants(step) for step in _joined(program.steps))
+            program = folded(copy.deepcopy(flow).requires_grad_(False).cpu().double())
+            self._log_det = float(program.log_det)
+            self._steps = tuple(self._constants(step) for step in _joined(program.steps))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """As `Flow.forward`."""

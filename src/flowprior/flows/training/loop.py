@@ -164,6 +164,7 @@ def _step(
     run.values.set_gradient(gradients)
     gradient = run.values.values.grad
     assert gradient is not None
+    loss = loss.to(gradient.dtype)
     ranks.add_up([loss, gradient])
     if settings.clip_value is not None:
         gradient.clamp_(-settings.clip_value, settings.clip_value)

@@ -22,6 +22,7 @@ class RunState:
         flow: the weights that are learned; `values`: the same in one piece.
         averaged: their moving average; `averages`: the same in one piece.
         kept: the averaged weights with the lowest validation bits per dimension.
+        optimiser: Adam over `values`.
         step: steps done.
         seconds: time spent training, over all parts of the run.
         best: lowest validation bits per dimension so far.

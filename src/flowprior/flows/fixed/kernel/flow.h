@@ -1,4 +1,4 @@
-/* What a flow is to the kernel: an array of steps, made by program.py and written down by flow.py. */
+/* What a flow is to the kernel: an array of steps, made by program.py and written down by written.py. */
 
 #ifndef FLOW_H
 #define FLOW_H
@@ -21,7 +21,7 @@ typedef struct {
     int32_t haar;                          /* SQUEEZE: wavelet instead of reordering */
     int32_t rule, swap, convs;             /* COUPLING */
     int32_t keep, offset;                  /* SPLIT: channels carried on; where the rest begins in a latent */
-    const Conv *network;                   /* COUPLING: the network; AFFINE, SCALE: the map and its inverse */
+    const Conv *network;                   /* COUPLING: the network; AFFINE, SCALE: the map and, but for learning, its inverse */
 } Op;
 
 typedef struct {

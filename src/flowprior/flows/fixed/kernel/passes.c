@@ -1,11 +1,12 @@
-/* A flow with fixed weights: both directions and their gradients with respect to the input, for many images.
+/* A flow whose weights stand still for a pass: both directions, their gradients by the input, and the gradient of the
+   likelihood by all weights, for many images.
 
    V images lie side by side in the lanes of a vector, so that every operation of the flow, on maps of any size, is
    plain vector arithmetic: activations are [image group][pixel][channel][V]. A convolution is a matrix of weights times
    the channels of each tap; one tile computes TILE output channels of two pixels in registers.
 
-   A flow is an array of Op, made by program.py. Weights of a convolution are [tile][tap][cin][TILE], channels beyond
-   the last are zero. Nothing here allocates: the caller owns `scratch`, a thread's buffers, and `saved`, what the
+   A flow is an array of Op, made by program.py. Weights of a convolution are [tile][tap][cin][TILE] (by
+   Winograd's algorithm: [tile][point][cin][TILE]), channels beyond the last are zero. Nothing here allocates: the caller owns `scratch`, a thread's buffers, and `saved`, what the
    backward pass needs. */
 
 #include <pthread.h>
