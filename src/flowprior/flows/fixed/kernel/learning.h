@@ -6,7 +6,7 @@
 #include "convolution.h"
 
 /* Output pixels whose gradients of a tile and inputs of a few channels stay in the first-level cache. */
-#define NEAREST 32
+#define NEAREST 64
 /* Input channels of a tile: TILE times as many sums stay in registers. */
 #define INPUTS (V == 16 ? 4 : 2)
 
@@ -62,9 +62,10 @@ static inline __attribute__((always_inline)) void add_sums(const int outs, const
         }
 #pragma GCC unroll 6
     for (int j = 0; j < outs; j++) {
-        const quad found = sums_of(sums[j], ins);
-#pragma GCC unroll 4
-        for (int i = 0; i < ins; i++) weights[j * by_out + i] += found[i];
+        quad total = {0};
+        memcpy(&total, weights + j * by_out, ins * sizeof(float));
+        total += sums_of(sums[j], ins);
+        memcpy(weights + j * by_out, &total, ins * sizeof(float));
     }
 }
 
@@ -80,6 +81,12 @@ static void add_tile(int outs, int ins, const Overlap *o, float *weights, int64_
 #undef OUTS
 }
 
+/* A tile's channels of some pixels, side by side: where they lie far apart they push each other out of the cache. */
+static void pack(const vec *from, int64_t group_size, int groups, int pixels, int step, int outs, vec *to) {
+    for (int g = 0; g < groups; g++, from += group_size)
+        for (int p = 0; p < pixels; p++, to += outs) memcpy(to, from + (int64_t)p * step, outs * sizeof(vec));
+}
+
 static int most(int a, int b) { return a > b ? a : b; }
 static int least(int a, int b) { return a < b ? a : b; }
 
@@ -89,24 +96,31 @@ static void weigh(int cin, int cout, int kernel, int pad, int height, int width,
                   const float *gradient, float *weights, float *bias) {
     const int oh = height + 2 * pad - kernel + 1, ow = width + 2 * pad - kernel + 1, taps = kernel * kernel;
     const int rows = least(oh, most(1, NEAREST / ow)), at_once = rows < oh ? 1 : most(1, NEAREST / (oh * ow));
-    Overlap o = {.gradient_group = (int64_t)oh * ow * cout, .gradient_row = (int64_t)ow * cout, .gradient_pixel = cout,
-                 .in_group = (int64_t)height * width * stride, .in_row = (int64_t)width * stride, .in_pixel = stride};
+    Overlap o = {.in_group = (int64_t)height * width * stride, .in_row = (int64_t)width * stride, .in_pixel = stride};
+    vec packed[at_once * rows * ow * TILE];
     for (int g = 0; g < groups; g += at_once)
         for (int top = 0; top < oh; top += rows)
-            for (int first = 0; first < cout; first += TILE)
+            for (int first = 0; first < cout; first += TILE) {
+                const int outs = least(TILE, cout - first), below = least(top + rows, oh);
+                pack((const vec *)gradient + ((int64_t)g * oh + top) * ow * cout + first, (int64_t)oh * ow * cout,
+                     least(at_once, groups - g), (below - top) * ow, cout, outs, packed);
+                o.gradient_pixel = outs;
+                o.gradient_row = (int64_t)ow * outs;
+                o.gradient_group = (below - top) * o.gradient_row;
                 for (int c = 0; c < cin; c += INPUTS)
                     for (int t = 0; t < taps; t++) {
                         const int dy = t / kernel - pad, dx = t % kernel - pad;
                         const int y = most(top, -dy), x = most(0, -dx);
                         o.groups = least(at_once, groups - g);
-                        o.rows = least(least(top + rows, oh), height - dy) - y;
+                        o.rows = least(below, height - dy) - y;
                         o.pixels = least(ow, width - dx) - x;
                         if (o.rows <= 0 || o.pixels <= 0) continue;
-                        o.gradient = (const vec *)gradient + g * o.gradient_group + y * o.gradient_row + x * cout + first;
+                        o.gradient = packed + (y - top) * o.gradient_row + x * outs;
                         o.in = (const vec *)in + g * o.in_group + (y + dy) * o.in_row + (x + dx) * stride + c;
-                        add_tile(least(TILE, cout - first), least(INPUTS, cin - c), &o,
-                                 weights + ((int64_t)first * taps + t) * cin + c, (int64_t)cin * taps);
+                        add_tile(outs, least(INPUTS, cin - c), &o, weights + ((int64_t)first * taps + t) * cin + c,
+                                 (int64_t)cin * taps);
                     }
+            }
     for (int c = 0; c < cout; c++) {
         vec sum = zero_vec;
         for (int64_t p = 0; p < (int64_t)groups * oh * ow; p++) sum += ((const vec *)gradient)[p * cout + c];
