@@ -50,7 +50,7 @@ class FixedLikelihood:
 
     def __init__(self, flow: Flow) -> None:
         self._library = refuse_unless_runnable(flow, kernel())
-        self._flow = flow
+        self._flow, self._parameters = flow, list(flow.parameters())
         with torch.no_grad():
             self._written = Written(self._library, folded(flow), flow, inverses=False)
         self._most_groups = groups_at_once(flow)
@@ -100,14 +100,13 @@ class FixedLikelihood:
         ends = [(c, part) for c, part in zip(self._constants, parts, strict=True) if not c.is_leaf]
         if log_det.requires_grad:
             ends.append((log_det, by_log_det))
-        parameters = list(self._flow.parameters())
-        inner = [parameter for parameter in parameters if id(parameter) not in known]
+        inner = [parameter for parameter in self._parameters if id(parameter) not in known]
         found: tuple[Tensor, ...] = ()
         if inner:
             outputs, by_outputs = zip(*ends, strict=True)
             found = torch.autograd.grad(outputs, inner, by_outputs)
         known |= {id(parameter): gradient for parameter, gradient in zip(inner, found, strict=True)}
-        return tuple(known[id(parameter)] for parameter in parameters)
+        return tuple(known[id(parameter)] for parameter in self._parameters)
 
     def _room(self, at_once: int) -> Room:
         """A room nobody is in: one per thread that asks at the same time."""
