@@ -265,6 +265,15 @@ def test_trace_belongs_to_the_returned_images():
     assert bool((observed.trace.seconds.diff() >= 0).all())
 
 
+@pytest.mark.parametrize(("mirrors", "axes"), [(1, [()]), (2, [(), (-1,)]), (4, [(), (-1,), (-2,), (-2, -1)])])
+def test_mirrored_moments_are_those_of_images_and_their_mirror_images(mirrors, axes):
+    x = torch.rand(300, 3, 4, 4, generator=generator(1, "mirrors"))
+    found = Gaussian.fit(x).mirrored(mirrors)
+    wanted = Gaussian.fit(torch.cat([x.flip(axis) if axis else x for axis in axes]))
+    torch.testing.assert_close(found.mean, wanted.mean, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.covariance, wanted.covariance, rtol=0, atol=1e-6)
+
+
 def test_gaussian_survives_the_disk(tmp_path):
     gaussian = Gaussian.fit(torch.rand(50, 3, 2, 2))
     gaussian.save(tmp_path / "g.npz")

@@ -73,6 +73,21 @@ class Gaussian:
         mean = total / count
         return cls(shape, mean + _MIDDLE, products / count - torch.outer(mean, mean))
 
+    def mirrored(self, mirrors: int) -> Gaussian:
+        """Mean and covariance of an image or one of its mirror images, each as likely.
+
+        Args:
+            mirrors: 1 none, 2 left to right, 4 upside down too.
+        """
+        places = torch.arange(len(self.mean)).reshape(self.shape)
+        orders = [places, places.flip(-1), places.flip(-2), places.flip(-1, -2)][:mirrors]
+        means = torch.stack([self.mean[order.flatten()] for order in orders])
+        mean = means.mean(0)
+        covariance = (means - mean).T @ (means - mean) / mirrors
+        for order in orders:
+            covariance += self.covariance[order.flatten()][:, order.flatten()] / mirrors
+        return Gaussian(self.shape, mean, covariance)
+
     def observed(self, operator: Operator) -> Observed:
         """What every posterior mean under an operator needs, whatever the noise: the costly part of it."""
         forward = operator.matrix()

@@ -79,14 +79,14 @@ class MAP(Solver):
             return averaged(copies, context, lambda rows: minimise(stages, start, settings, rows, finish, started))
 
     def _posterior(self, operator: Operator, prior: FlowLike, context: Context) -> Posterior:
-        samples, noise_std = self.settings.samples, self.settings.samples_noise_std
+        settings = self.settings
+        samples = (settings.samples, context.seed, settings.precision)
         gaussian = context.remembered(
-            ("sample_moments", samples, context.seed, self.settings.precision),
-            lambda: sample_moments(prior, samples, context.seed),
+            ("sample_moments", *samples), lambda: sample_moments(prior, settings.samples, context.seed)
         )
         return context.remembered(
-            ("sample_posterior", samples, context.seed, self.settings.precision, noise_std, operator),
-            lambda: gaussian.observed(operator).posterior(noise_std),
+            ("sample_posterior", *samples, settings.mirrors, settings.samples_noise_std, operator),
+            lambda: gaussian.mirrored(settings.mirrors).observed(operator).posterior(settings.samples_noise_std),
         )
 
     @torch.no_grad()
