@@ -26,34 +26,36 @@ def adam(stage: Stage, start: Tensor, settings: SearchSettings, recorder: Record
     objective = stage.objective
     count = len(start)
     rows = (count,) + (1,) * (start.ndim - 1)
-    variable, safe = start.clone(), start.clone()
-    first, second = torch.zeros_like(start), torch.zeros_like(start)
+    # Everything in place: of many rows, fresh memory for each intermediate takes longer than what is done in it.
+    variable, safe = start.detach().clone(), start.detach().clone()
+    first, second, room = torch.zeros_like(variable), torch.zeros_like(variable), torch.empty_like(variable)
     alive = torch.ones(count, dtype=torch.bool, device=start.device)
     spent = torch.zeros(count, device=start.device)
     for step in range(stage.steps + 1):
         last = step == stage.steps
-        variable.requires_grad_(not last)
-        terms = objective(variable, _ALL)
+        iterate = variable.detach().requires_grad_(not last)
+        terms = objective(iterate, _ALL)
         finite = torch.isfinite(terms.loss) & torch.isfinite(terms.images).flatten(1).all(1)
         if not last:
-            (gradient,) = torch.autograd.grad(terms.loss.sum(), variable)
+            (gradient,) = torch.autograd.grad(terms.loss.sum(), iterate)
             finite &= torch.isfinite(gradient).flatten(1).all(1)
-        variable = variable.detach()
         # Without asking whether any row broke: the answer would make every step wait for a GPU.
         alive = alive & finite
-        variable = torch.where(alive.reshape(rows), variable, safe)
         spent += alive
         if recorder.wants(step):
             recorder.record(step, terms)
+        kept = alive.reshape(rows)
+        torch.where(kept, variable, safe, out=variable)
         if last:
             break
-        safe = variable
-        first = torch.lerp(first, gradient, 1 - _BETA1)
-        second = torch.lerp(second, gradient.square(), 1 - _BETA2)
+        safe.copy_(variable)
+        # Rows that stand still add nothing to moments, so that these stay finite.
+        gradient = torch.where(kept, gradient, 0.0)
+        first.lerp_(gradient, 1 - _BETA1)
+        second.lerp_(torch.mul(gradient, gradient, out=room), 1 - _BETA2)
         scale = settings.learning_rate * _decay(settings, stage.before + step) / (1 - _BETA1 ** (step + 1))
-        denominator = (second / (1 - _BETA2 ** (step + 1))).sqrt_().add_(_EPSILON)
-        # Frozen rows keep their place; where() instead of a product, because their moments may hold NaN.
-        variable = torch.where(alive.reshape(rows), torch.addcdiv(variable, first, denominator, value=-scale), variable)
+        denominator = torch.div(second, 1 - _BETA2 ** (step + 1), out=room).sqrt_().add_(_EPSILON)
+        variable.addcdiv_(torch.mul(first, kept, out=gradient), denominator, value=-scale)
         recorder.progress(step + 1)
     images = terms.images
     if not bool(alive.all()):

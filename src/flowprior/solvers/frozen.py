@@ -39,7 +39,8 @@ def frozen(prior: Flow, context: Context, precision: Precision = "float32") -> I
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            yield fixed.with_threads(threads)
+            # One for all searches, with the memory that its passes use again.
+            yield context.remembered(("fixed", threads), lambda: fixed.with_threads(threads))
         finally:
             torch.set_num_threads(threads)
         return
