@@ -122,7 +122,7 @@ def test_chavez_has_the_papers_size():
     flow = flows.build("chavez", (3, 32, 32), hidden=512)
     assert sum(isinstance(module, Coupling) for module in flow.modules()) == 14
     assert sum(parameter.numel() for parameter in flow.parameters()) == 32_736_864
-    assert [size for size in flow._sizes if size] == [96 * 4 * 4, 192 * 2 * 2, 768]
+    assert [size for size in flow.latent_sizes if size] == [96 * 4 * 4, 192 * 2 * 2, 768]
 
 
 def test_bits_per_dim_of_the_uniform_density():
