@@ -24,6 +24,7 @@ from flowprior.flows.base import Flow, FlowLike
 from flowprior.flows.fixed import UnrolledFlow
 from flowprior.flows.fixed.graphed import OFTEN
 from flowprior.operators.base import Operator
+from flowprior.params import Precision
 from flowprior.solvers.base import Result
 
 UNIT = "image-iterations/s"
@@ -105,7 +106,10 @@ def check_first_losses(problem: Problem) -> None:
         FlowpriorError: they differ, so their speeds can not be compared.
     """
     plain = problem.descend(copy.deepcopy(problem.flow).requires_grad_(False), 1).first_loss
-    for precision, bound in (("float32", _AGREEMENT), ("bf16", _HALF_AGREEMENT)):
+    bounds: dict[Precision, float] = {"float32": _AGREEMENT}
+    if any("bf16" in contender for contender in problem.case.contenders):
+        bounds["bf16"] = _HALF_AGREEMENT
+    for precision, bound in bounds.items():
         found = problem.solve(1, precision).trace.values["loss"][0].to(plain)
         apart = float(((found - plain).abs() / plain.abs().clamp_min(1e-6)).max())
         if not apart <= bound:

@@ -1,5 +1,6 @@
 """Small instances of every registered piece, so that each mathematical property is tested on all of them."""
 
+import numpy as np
 import torch
 
 from flowprior import flows, operators
@@ -67,3 +68,10 @@ FLOW_CASES = [
     ("haar_glow", (3, 20, 24), {"levels": 1, "hidden": 13}),
     ("glow", (3, 36, 20), {"levels": 1, "hidden": 7}),
 ]
+
+
+def pictures(count=40, seed=0):
+    """Smooth little pictures, uint8 (N, 8, 8, 3): something to learn."""
+    source = np.random.default_rng(seed)
+    base = source.integers(60, 200, (count, 1, 1, 3)) + source.normal(0, 20, (count, 4, 4, 1)).repeat(2, 1).repeat(2, 2)
+    return np.clip(base + source.normal(0, 3, (count, 8, 8, 3)), 0, 255).astype(np.uint8)

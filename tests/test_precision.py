@@ -3,10 +3,9 @@
 An image ends elsewhere, up to a tenth of a decibel better or worse; it is the mean over images that must not fall.
 """
 
-import numpy as np
 import pytest
 import torch
-from pieces import small_operator
+from pieces import pictures, small_operator
 
 from flowprior import flows, operators, solvers
 from flowprior.device import use_tensor_cores
@@ -27,13 +26,6 @@ SEARCHES = [
     ("chavez", operators.build("identity", SHAPE), 0.06, {"alpha": 0.05}),
     ("chavez", operators.build("box_blur", SHAPE, size=3), 0.02, {"alpha": 0.02}),
 ]
-
-
-def pictures(count, seed):
-    """Smooth little pictures, uint8 (N, 8, 8, 3)."""
-    source = np.random.default_rng(seed)
-    base = source.integers(60, 200, (count, 1, 1, 3)) + source.normal(0, 20, (count, 4, 4, 1)).repeat(2, 1).repeat(2, 2)
-    return np.clip(base + source.normal(0, 3, (count, 8, 8, 3)), 0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from pieces import SMALL_FLOWS, small_flow
+from pieces import pictures as pixels
 
 from flowprior import flows
 from flowprior.errors import FlowpriorError
@@ -21,13 +22,6 @@ from flowprior.params import TrainingSettings
 
 SETTINGS = TrainingSettings(steps=12, batch=8, validate_every=4, warmup=2)
 KEY = (0, "test")
-
-
-def pixels(count=40, seed=0):
-    """Smooth little pictures: something to learn."""
-    source = np.random.default_rng(seed)
-    base = source.integers(60, 200, (count, 1, 1, 3)) + source.normal(0, 20, (count, 4, 4, 1)).repeat(2, 1).repeat(2, 2)
-    return np.clip(base + source.normal(0, 3, (count, 8, 8, 3)), 0, 255).astype(np.uint8)
 
 
 def fresh(name="haar_glow"):

@@ -21,6 +21,8 @@ from flowprior.registry import SettingsModel, validated
 
 SPLITS = ("train", "validation", "test")
 Scalar = float | int | str | bool
+#: Of the networks inside a flow; what they change, and log-determinants, are float32.
+Precision = Literal["float32", "bf16"]
 
 
 class DataSettings(SettingsModel):
@@ -67,7 +69,7 @@ class TrainingSettings(SettingsModel):
         0.0, ge=0, description="Gaussian noise added to training images, on values in [0, 1]: a smoother density"
     )
     flips: bool = Field(True, description="mirror half of the images left to right")
-    precision: Literal["float32", "bf16"] = Field("float32", description="of the convolutions; log-dets stay float32")
+    precision: Precision = Field("float32", description="of the convolutions; log-dets stay float32")
     compile: bool = Field(
         False, description="torch.compile the loss where torch's layers run it (on a GPU); minutes at the start"
     )

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from flowprior.errors import FlowpriorError
 from flowprior.flows.base import Flow, FlowLike
 from flowprior.flows.fixed import FixedFlow, GraphedFlow, NotFoldableError, UnrolledFlow
+from flowprior.params import Precision
 from flowprior.solvers.base import Context
-
-Precision = Literal["float32", "bf16"]
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from flowprior.params import Precision
 from flowprior.registry import SettingsModel
 from flowprior.solvers.base import Context, Result, Trace
 from flowprior.solvers.stages import Stage
@@ -36,7 +37,7 @@ class SearchSettings(SettingsModel):
     )
     stages: int = Field(1, ge=1, description="parts of equal steps, over which the data term grows to its full weight")
     first_data_weight: float = Field(1.0, gt=0, description="what the data term is multiplied by in the first stage")
-    precision: Literal["float32", "bf16"] = Field(
+    precision: Precision = Field(
         "float32",
         description="of the networks inside couplings where torch runs the flow (on a GPU); everything else, and the "
         "CPU's kernel, is float32",

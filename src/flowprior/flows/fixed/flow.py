@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from flowprior.flows.base import Flow, standard_normal_log_prob
+from flowprior.flows.base import Flow
 from flowprior.flows.fixed.compiled import kernel
+from flowprior.flows.fixed.density import FixedDensity
 from flowprior.flows.fixed.program import NotFoldableError, folded
 from flowprior.flows.fixed.written import Written, constants
 
@@ -63,7 +64,7 @@ class Room(NamedTuple):
     scratch: Tensor
 
 
-class FixedFlow:
+class FixedFlow(FixedDensity):
     """Forward, inverse and density of a flow whose weights do not change, on the CPU in float32.
 
     It copies what it needs; later changes of the flow's weights do not reach it. Threads: those torch has, or
@@ -79,7 +80,7 @@ class FixedFlow:
 
     def __init__(self, flow: Flow) -> None:
         library = refuse_unless_runnable(flow, kernel())
-        self.name, self.shape, self.dimensions = flow.name, flow.shape, flow.dimensions
+        super().__init__(flow)
         self._library = library
         self._threads: int | None = None
         self._rooms: list[Room] = []
@@ -101,19 +102,6 @@ class FixedFlow:
         """As `Flow.inverse`."""
         x, log_det = _Pass.apply(self, _INVERSE, z)
         return x.reshape(-1, *self.shape), log_det
-
-    __call__ = forward
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """As `Flow.log_prob`."""
-        z, log_det = self.forward(x)
-        return standard_normal_log_prob(z) + log_det
-
-    @torch.no_grad()
-    def sample(self, count: int, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
-        """As `Flow.sample`, of the same random numbers."""
-        z = torch.randn(count, self.dimensions, generator=generator) * temperature
-        return self.inverse(z)[0]
 
     def with_threads(self, threads: int) -> FixedFlow:
         """The same flow on so many threads, however many torch has."""

@@ -14,7 +14,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from flowprior.flows.base import FlowLike, standard_normal_log_prob
+from flowprior.flows.base import Flow
+from flowprior.flows.fixed.density import FixedDensity
 
 #: One direction of a flow: rows to (values, log-determinants).
 Pass = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -71,7 +72,7 @@ def owned(recorded: Pass) -> Pass:
     return launch
 
 
-class GraphedFlow:
+class GraphedFlow(FixedDensity):
     """A flow whose passes with gradient are recorded when one shape comes often.
 
     A recording holds the memory of a whole evaluation, so there is one at most, and it goes as soon as another shape
@@ -83,9 +84,8 @@ class GraphedFlow:
         capture: how a pass is recorded.
     """
 
-    def __init__(self, flow: FlowLike, capture: Capture = cuda_graph) -> None:
-        self.name, self.shape, self.dimensions = flow.name, flow.shape, flow.dimensions
-        self.sample = flow.sample
+    def __init__(self, flow: Flow | FixedDensity, capture: Capture = cuda_graph) -> None:
+        super().__init__(flow)
         self._flow, self._capture = flow, capture
         self._key: Hashable = None
         self._times = 0
@@ -99,13 +99,6 @@ class GraphedFlow:
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """As `Flow.inverse`."""
         return self._pass("inverse", self._flow.inverse, z)(z)
-
-    __call__ = forward
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """As `Flow.log_prob`."""
-        z, log_det = self.forward(x)
-        return standard_normal_log_prob(z) + log_det
 
     def _pass(self, direction: str, plain: Pass, rows: Tensor) -> Pass:
         """The recording for these rows, made if they have come often enough; else the pass itself."""

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, logsigmoid, pixel_shuffle
 
-from flowprior.flows.base import Flow, standard_normal_log_prob
+from flowprior.flows.base import Flow
+from flowprior.flows.fixed.density import FixedDensity
 from flowprior.flows.fixed.program import Convolution, Step, folded
 from flowprior.flows.fixed.written import inverse_map
 
@@ -32,7 +33,7 @@ class Affine(NamedTuple):
     inverse_shift: Tensor
 
 
-class UnrolledFlow:
+class UnrolledFlow(FixedDensity):
     """Forward, inverse and density of a flow whose weights do not change, on the device and in the dtype of the flow.
 
     It copies what it needs; later changes of the flow's weights do not reach it.
@@ -46,9 +47,8 @@ class UnrolledFlow:
     """
 
     def __init__(self, flow: Flow, network_dtype: torch.dtype) -> None:
-        self.name, self.shape, self.dimensions = flow.name, flow.shape, flow.dimensions
+        super().__init__(flow)
         self._low, self._range = flow.low, flow.high - flow.low
-        self._reference = next(flow.parameters()).detach().new_empty(0)
         self._network_dtype = network_dtype
         # On the CPU and in float64: folding is arithmetic on small matrices.
         with torch.no_grad():
@@ -106,27 +106,14 @@ class UnrolledFlow:
                     h = torch.cat([h, latent], dim=3) if step.keep else latent
         return (h.permute(0, 3, 1, 2) - self._low) / self._range, total
 
-    __call__ = forward
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """As `Flow.log_prob`."""
-        z, log_det = self.forward(x)
-        return standard_normal_log_prob(z) + log_det
-
-    @torch.no_grad()
-    def sample(self, count: int, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
-        """As `Flow.sample`, of the same random numbers."""
-        z = torch.randn(count, self.dimensions, generator=generator) * temperature
-        return self.inverse(z.to(self._reference))[0]
-
     def _constants(self, step: Step) -> tuple[Step, Affine | None]:
         network = tuple(
             replace(
                 convolution,
-                weight=convolution.weight.to(self._reference.device, self._network_dtype).contiguous(
+                weight=convolution.weight.to(self.reference.device, self._network_dtype).contiguous(
                     memory_format=torch.channels_last
                 ),
-                bias=convolution.bias.to(self._reference.device, self._network_dtype),
+                bias=convolution.bias.to(self.reference.device, self._network_dtype),
             )
             for convolution in step.network
         )
@@ -134,7 +121,7 @@ class UnrolledFlow:
             return replace(step, network=network), None
         assert step.matrix is not None and step.shift is not None
         of_columns = (step.matrix, step.shift, *inverse_map(step.matrix, step.shift))
-        return step, Affine(*(tensor.t().contiguous().to(self._reference) for tensor in of_columns))
+        return step, Affine(*(tensor.t().contiguous().to(self.reference) for tensor in of_columns))
 
     def _scale_shift(self, step: Step, kept: Tensor) -> tuple[Tensor | None, Tensor]:
         """Log-scale, None where volume is kept, and shift, of the changed half."""
