@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -39,12 +39,8 @@ def chosen(only: Sequence[str] | None, results: Path | None, device: str = "cpu"
     return tuple(name for name in PARTS if (name in only if only else name != "workflow_share" or results is not None))
 
 
-def measure(name: str, options: Options, ceiling: float) -> Part:
+def measure(name: str, options: Options) -> Part:
     """Run one part."""
-    if name == "inversion":
-        from benchmarks import inversion
-
-        return inversion.run(options, ceiling)
     # Imported alone: a part is not to need what only another one uses.
     run: Callable[[Options], Part] = importlib.import_module(f"benchmarks.{name}").run
     return run(options)
@@ -71,16 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in names:
         say(name)
         started = time.perf_counter()
-        part = measure(name, options, ceiling)
+        part = measure(name, replace(options, ceiling=ceiling))
         parts[name] = replace(part, seconds=round(time.perf_counter() - started, 1))
         say(f"  {parts[name].seconds:.0f} s")
         report = table.write(options.out, about, options.quick, parts)
-    if device.type == "cpu":
+    print(table.markdown(about, options.quick, parts))
+    drawn = "no plots: matplotlib is not installed"
+    if importlib.util.find_spec("matplotlib") is not None:
         from benchmarks import plots
 
-        plots.draw(report, options.out)
-    print(table.markdown(about, options.quick, parts))
-    say(f"Written to {options.out}: bench.json, bench.md{' and plots' if device.type == 'cpu' else ''}.")
+        drawn = f"{len(plots.draw(report, options.out))} plots"
+    say(f"Written to {options.out}: bench.json, bench.md, {drawn}.")
 
 
 def _parsed(arguments: Sequence[str] | None) -> tuple[Options, tuple[str, ...]]:

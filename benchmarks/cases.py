@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 _DEFAULT = {"levels": 4, "steps": 6, "hidden": 48}
@@ -42,12 +43,14 @@ class Suite:
         sizes: one flow at several image sizes, the smallest first.
         batches: one flow at several batches.
         turns: about how many seconds a timed run lasts, and how many there are of each contender.
+        scaling_at_most: image size -> what an image of it may cost over one of the smallest.
     """
 
     flows: tuple[Case, ...]
     sizes: tuple[Case, ...]
     batches: tuple[Case, ...]
     turns: tuple[float, int]
+    scaling_at_most: Mapping[int, float] = field(default_factory=dict)
 
 
 _FLOWS = (
@@ -69,8 +72,8 @@ def _batches(contenders: tuple[str, ...], batches: tuple[int, ...]) -> tuple[Cas
 
 _PAIR = ("plain", "flowprior")
 # A batch for each size: as many images as fill the vector lanes of every thread of a small machine.
-CPU = Suite(_FLOWS, _sizes(_PAIR, {32: 64, 64: 32, 128: 32}), _batches(_PAIR, (1, 8, 32, 64, 128)), (1.5, 7))
-CPU_QUICK = Suite(_FLOWS, CPU.sizes[:2], tuple(case for case in CPU.batches if case.batch != 64), (0.25, 3))
+CPU = Suite(_FLOWS, _sizes(_PAIR, {32: 64, 64: 32, 128: 32}), _batches(_PAIR, (1, 8, 32, 64, 128)), (1.5, 7), {64: 4.5})
+CPU_QUICK = Suite(_FLOWS, CPU.sizes[:2], tuple(case for case in CPU.batches if case.batch != 64), (0.25, 3), {64: 4.5})
 
 _TRIO = ("plain", "flowprior", "flowprior, bf16")
 # What is launched one by one, and what as a graph, differ most where batches are small.

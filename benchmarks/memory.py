@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from benchmarks.model import Options, Part, Row, Target, say
+from flowprior.errors import FlowpriorError
 
 _SIDE, _BATCH, _STEPS = 32, 64, 2
 _LIMIT = 2.0
@@ -52,14 +53,11 @@ def run(options: Options) -> Part:
 def _in_a_process(count: int) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.memory", str(count)]
     found = subprocess.run(
-        command,
-        cwd=Path(__file__).parents[1],
-        env={**os.environ, **_ENVIRONMENT},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        check=True,
+        command, cwd=Path(__file__).parents[1], env={**os.environ, **_ENVIRONMENT}, capture_output=True, text=True
     )
+    if found.returncode:
+        reason = found.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        raise FlowpriorError(f"a job over {count} images ended with status {found.returncode}: {reason[0]}")
     return json.loads(found.stdout.splitlines()[-1])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ class Options:
         results: folder of a finished workflow run, for `workflow_share`.
         device: where inversion, quality and training run, as torch names it.
         suite: the cases of inversion (`benchmarks.cases.SUITES`); None: by device and `quick`.
+        ceiling: GFLOP/s of a matrix product on all threads.
     """
 
     quick: bool
@@ -29,6 +31,7 @@ class Options:
     results: Path | None = None
     device: str = "cpu"
     suite: str | None = None
+    ceiling: float = math.nan
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.flops import per_image
-from benchmarks.inversion import random_flow
 from benchmarks.model import Options, Part, Row, Target, say
 from benchmarks.other_glows import HIDDEN, LEVELS, PEERS, SHAPE, STEPS, Peer
 from benchmarks.plain import maximise_likelihood
+from benchmarks.problems import random_flow
 from benchmarks.timing import Contender, Timing, interleaved, ratio
 from benchmarks.training import BITS, KEY, initialised, noise_pixels, real_loop, settings_of
 from flowprior.errors import FlowpriorError
@@ -36,9 +36,11 @@ def run(options: Options) -> Part:
     missing, peers = [], {}
     for name, (package, build) in PEERS.items():
         try:
-            peers[f"{name} {importlib.metadata.version(package)}"] = _ready(build(), batches)
-        except ImportError:
+            version = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
             missing.append(Row("", name, note=f"not installed: pip install --no-deps {package}"))
+        else:
+            peers[f"{name} {version}"] = _ready(build(), batches)
     notes = [_shape_note(_OURS, tuple(flow.parameters()), flow.log_prob)]
     notes += [_shape_note(f"{name} ({peer.about})", peer.learned, peer.log_prob) for name, peer in peers.items()]
     say("  density")

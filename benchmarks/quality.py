@@ -233,7 +233,7 @@ def _worst_rows(reached: dict[str, list[tuple[float, float] | None]], judged: bo
             ratio = Ratio(min(whole), min(whole), min(whole), what) if everywhere else None
             note = "" if everywhere else f"reached on {len(whole)} of {len(found)} tasks"
             target, facts = Target("at least", bound, judged), {"group": "worst", "what": what}
-            case = f"all four tasks, the worst of them: {what}"
+            case = f"all {len(found)} tasks, the worst of them: {what}"
             rows.append(Row(case, contender, None, "", None, ratio, target, note, facts))
     return rows
 

@@ -98,8 +98,7 @@ def plain_loop(flow: Flow, batches: Batches, steps: int) -> float:
 def initialised(flow: Flow, batches: Batches) -> Flow:
     """A copy with its norms set from the images that the real loop sets them from."""
     flow = copy.deepcopy(flow)
-    first = torch.cat([batches.at(step) for step in range(max(1, 256 // batches.settings.batch))])
-    flow.initialise(first.to(next(flow.parameters()).device))
+    flow.initialise(batches.first().to(next(flow.parameters()).device))
     return flow
 
 

@@ -12,7 +12,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as program
-from benchmarks import flops, inversion, plots, quality, table, timing, workflow_share
+from benchmarks import cases, flops, inversion, plots, problems, quality, table, timing, workflow_share
 from benchmarks.model import Options, Part, Ratio, Row, Target
 from flowprior import flows
 from flowprior.errors import FlowpriorError, UnknownNameError
@@ -131,15 +131,15 @@ def test_files_begin_with_the_machine(tmp_path):
 
 
 @pytest.mark.parametrize("objective", ["latent", "image"])
-def test_contenders_begin_with_the_same_losses(objective):
+def test_contenders_find_the_same(objective):
     settings = {"levels": 2, "steps": 1, "hidden": 4}
-    case = inversion.Case("haar_glow", settings, size=8, batch=3, objective=objective)
-    problem = inversion.problem_of(case)
-    inversion.check_first_losses(problem)
-    for contender in inversion.contenders_of(problem).values():
-        assert contender.run(2) > 0
+    case = cases.Case("haar_glow", settings, size=8, batch=3, objective=objective)
+    problem = problems.problem_of(case)
+    problems.check_agreement(problem)
+    found = {name: entry.run(2) for name, entry in inversion.contenders_of(problem).items()}
+    assert set(found) == set(case.contenders) and min(found.values()) > 0
     with pytest.raises(FlowpriorError, match="nothing was timed"):
-        inversion.check_first_losses(replace(problem, start=problem.start + 1))
+        problems.check_agreement(replace(problem, y=problem.y + 1, memory={}, start=problem.start + 1))
 
 
 def test_where_a_line_reaches_a_level():

@@ -13,7 +13,7 @@ from pieces import small_flow
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as program
-from benchmarks import accelerator, agreement, cases, inversion, paper_flow
+from benchmarks import accelerator, agreement, cases, inversion, paper_flow, problems
 from flowprior import flows
 from flowprior.errors import FlowpriorError
 from flowprior.flows.fixed import UnrolledFlow
@@ -80,14 +80,22 @@ def test_a_device_that_is_not_there():
         accelerator.device_named("gpu")
 
 
-def test_contenders_of_a_gpu_begin_with_the_same_losses(monkeypatch):
-    monkeypatch.setattr("flowprior.flows.fixed.flow.kernel", lambda: None)  # it would answer for bf16 in float32
+@pytest.mark.usefixtures("no_kernel")  # it would answer for bf16 in float32
+def test_contenders_of_a_gpu_find_the_same(monkeypatch):
     every = tuple({name: None for case in cases.GPU.flows for name in case.contenders})
     case = cases.Case("haar_glow", {"levels": 2, "steps": 1, "hidden": 4}, size=8, batch=3, contenders=every)
-    problem = inversion.problem_of(case, CPU)
-    inversion.check_first_losses(problem)
-    for contender in inversion.contenders_of(problem).values():
-        assert contender.run(2) > 0
+    problem = problems.problem_of(case, CPU)
+    problems.check_agreement(problem)
+    assert {name for name, entry in inversion.contenders_of(problem).items() if entry.run(2) > 0} == set(every)
+    forward = UnrolledFlow.inverse
+
+    def without_gradient(self, z):
+        x, log_det = forward(self, z)
+        return x.detach() + 0 * z.sum(), log_det
+
+    monkeypatch.setattr(UnrolledFlow, "inverse", without_gradient)
+    with pytest.raises(FlowpriorError, match=r"change by .* in 3 steps.*nothing was timed"):
+        problems.check_agreement(problem)
 
 
 def test_the_papers_flow_is_trained_on_prepared_images(tmp_path):

@@ -36,12 +36,7 @@ def trained():
     return train(flow, pictures(512, 0), pictures(16, 1), 8, settings, (0, "test")).flow
 
 
-@pytest.fixture
-def _no_kernel(monkeypatch):
-    monkeypatch.setattr("flowprior.flows.fixed.flow.kernel", lambda: None)
-
-
-@pytest.mark.usefixtures("_no_kernel")
+@pytest.mark.usefixtures("no_kernel")
 @pytest.mark.parametrize(("solver", "operator", "noise_std", "settings"), SEARCHES)
 def test_half_precision_costs_at_most_a_fiftieth_of_a_decibel(trained, solver, operator, noise_std, settings):
     truth = torch.from_numpy(pictures(64, 2)).permute(0, 3, 1, 2) / 255
@@ -57,7 +52,7 @@ def test_half_precision_costs_at_most_a_fiftieth_of_a_decibel(trained, solver, o
     assert float((half - full).mean()) == pytest.approx(0, abs=0.02)
 
 
-@pytest.mark.usefixtures("_no_kernel")
+@pytest.mark.usefixtures("no_kernel")
 def test_the_setting_reaches_the_networks_where_torch_runs_them(trained):
     x, memory = torch.rand(2, *SHAPE), {}
     for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):

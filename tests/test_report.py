@@ -318,14 +318,27 @@ def test_what_ran_where_names_versions_seed_times_and_settings(html):
     assert "validation_images: 5" in html
 
 
+def card_of(html, task):
+    """The card of one task."""
+    return re.search(
+        rf'<div class="task">{task} ·(.*?)<div class="(?:task|results)"', html + '<div class="task"', re.S
+    ).group(1)
+
+
 def test_the_key_sentence_follows_from_the_paired_differences(html, results):
     for task in results.experiment.tasks:
         line, baseline = results.best_flow(task), results.best_baseline(task)
         entry = results.difference(task, line, baseline)
         word = "better" if entry["low"] > 0 else "worse" if entry["high"] < 0 else "level"
         phrase = {"better": "above", "level": "level with", "worse": "below"}[word]
-        sentence = re.search(r"The best method with a learned flow is ([^<]+)</strong>", html).group(1)
-        assert re.search(rf"{phrase} (it|the best baseline without one) in [a-z ]*{task}", sentence)
+        sentence = re.search(
+            r"Chosen on validation images, the method with a learned flow is ([^<]+)</strong>", html
+        ).group(1)
+        assert re.search(rf"{phrase} (it|the baseline without one) in [a-z ]*{task}", sentence)
+        flows = [results.selected(task, other) for other in results.lines_on(task) if other.is_flow]
+        chosen = results.selected(task, line)
+        ahead = max((found["psnr"] for found in flows if found and found["n"] == chosen["n"]), default=0)
+        assert ("better: " in card_of(html, task)) == (ahead > chosen["psnr"])
         assert f'<span class="{word}">{signed(entry["psnr_difference"])} dB</span>' in html
 
 

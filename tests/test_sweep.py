@@ -6,7 +6,7 @@ from pieces import small_flow, small_operator
 
 from flowprior import solvers
 from flowprior.errors import FlowpriorError
-from flowprior.solvers.sizing import rows_at_once
+from flowprior.solvers.sizing import rows_at_once, vectors_of
 
 SHAPE = (3, 8, 8)
 NAMES = ("a", "b", "c", "d", "e")
@@ -77,11 +77,12 @@ def test_settings_of_a_sweep_are_checked_like_any_others():
 
 
 def test_larger_flows_get_smaller_batches(monkeypatch):
-    operator = small_operator("identity", SHAPE)
     small, large = (small_flow("haar_glow", SHAPE, torch.float32, hidden=width) for width in (6, 60))
     monkeypatch.setattr("flowprior.solvers.sizing._CPU_BUDGET", 2**24)
-    assert 1 <= rows_at_once("map", operator, large, {}) < rows_at_once("map", operator, small, {})
+    assert 1 <= rows_at_once(large, {}) < rows_at_once(small, {})
     # Where the kernel can not run a flow, autograd's own memory is counted.
     exact = small_flow("haar_glow", SHAPE, torch.float64, hidden=60)
-    assert 1 <= rows_at_once("map", operator, exact, {}) < rows_at_once("map", operator, small, {})
-    assert rows_at_once("bm3d", operator, None, {}) == 64
+    assert 1 <= rows_at_once(exact, {}) < rows_at_once(small, {})
+    assert rows_at_once(None, {}) == 64
+    adam, lbfgs = (solvers.REGISTRY.settings("map", {"optimiser": name}) for name in ("adam", "lbfgs"))
+    assert rows_at_once(small, {}, vectors_of(lbfgs)) < rows_at_once(small, {}, vectors_of(adam))

@@ -16,6 +16,7 @@ from flowprior.flows.fixed import compiled
 from flowprior.flows.samples import TEMPERATURES, sample_rows
 from flowprior.flows.training import train
 from flowprior.flows.training.batches import Batches
+from flowprior.flows.training.gradients import ByKernel, ByTorch, likelihood_of
 from flowprior.flows.training.loop import learning_rate
 from flowprior.learning import Lesson, learn_together
 from flowprior.params import TrainingSettings
@@ -63,19 +64,27 @@ def test_training_learns(name):
 @pytest.fixture(params=["kernel", "torch"])
 def path(request, monkeypatch):
     """Both ways to a gradient: where there is no compiler, torch's layers are the only one."""
-    if request.param == "torch":
-        for module in ("flow", "likelihood"):
-            monkeypatch.setattr(f"flowprior.flows.fixed.{module}.kernel", lambda: None)
-    elif compiled.kernel() is None:
+    if request.param == "kernel" and compiled.kernel() is None:
         pytest.skip("no C compiler on this machine")
+    take(request.param, monkeypatch)
     return request.param
 
 
+def take(path, monkeypatch):
+    """Train by the kernel, small as these maps are, or by torch."""
+    if path == "torch":
+        monkeypatch.setattr("flowprior.flows.fixed.flow.kernel", lambda: None)
+    else:
+        monkeypatch.setattr("flowprior.flows.training.gradients._LEAST_PIXELS", 0)
+    assert isinstance(likelihood_of(fresh(), SETTINGS), {"torch": ByTorch, "kernel": ByKernel}[path])
+
+
+@pytest.mark.skipif(compiled.kernel() is None, reason="no C compiler on this machine")
 def test_kernel_and_torch_learn_the_same(monkeypatch):
     settings = SETTINGS.model_copy(update={"clip_norm": None, "clip_value": None})
+    take("kernel", monkeypatch)
     quick = run(settings)
-    for module in ("flow", "likelihood"):
-        monkeypatch.setattr(f"flowprior.flows.fixed.{module}.kernel", lambda: None)
+    take("torch", monkeypatch)
     plain = run(settings)
     for left, right in zip(quick.history, plain.history, strict=True):
         for name in ("loss_bits_per_dim", "validation_bits_per_dim"):

@@ -17,7 +17,7 @@ View = dict[str, Any]
 
 
 def cards_view(results: Results) -> list[View]:
-    """Per task: the best flow method, and how far it is from the best baseline."""
+    """Per task: the flow method that validation images chose, and how far it is from the baseline they chose."""
     cards = []
     for entry in headlines(results):
         chosen, difference, baseline = entry["chosen"], entry["difference"], entry["baseline"]
@@ -29,6 +29,7 @@ def cards_view(results: Results) -> list[View]:
             "ssim": unit(chosen["ssim"]),
             "verdict": entry["verdict"],
             "baseline": None,
+            "ahead": f"{entry['ahead'][0].label} {number(entry['ahead'][1]['psnr'])} dB" if entry["ahead"] else None,
         }
         if difference and baseline:
             card["baseline"] = baseline.label

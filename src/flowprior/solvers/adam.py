@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from flowprior.solvers.search import Recorder, Searched, SearchSettings
-from flowprior.solvers.stages import Stage
+from flowprior.solvers.search import Recorder, Searched, SearchSettings, Stage
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 _ALL = slice(None)
@@ -53,7 +52,7 @@ def adam(stage: Stage, start: Tensor, settings: SearchSettings, recorder: Record
         gradient = torch.where(kept, gradient, 0.0)
         first.lerp_(gradient, 1 - _BETA1)
         second.lerp_(torch.mul(gradient, gradient, out=room), 1 - _BETA2)
-        scale = settings.learning_rate * _decay(settings, stage.before + step) / (1 - _BETA1 ** (step + 1))
+        scale = settings.learning_rate * _decay(settings, recorder.before + step) / (1 - _BETA1 ** (step + 1))
         denominator = torch.div(second, 1 - _BETA2 ** (step + 1), out=room).sqrt_().add_(_EPSILON)
         variable.addcdiv_(torch.mul(first, kept, out=gradient), denominator, value=-scale)
         recorder.progress(step + 1)

@@ -43,10 +43,15 @@ def frozen(prior: Flow, context: Context, precision: Precision = "float32") -> I
         finally:
             torch.set_num_threads(threads)
         return
+    by_torch = asked(prior, context.memory, precision)
+    if by_torch is not prior:
+        # Its weights are copies without gradients.
+        yield by_torch
+        return
     before = [parameter.requires_grad for parameter in prior.parameters()]
     prior.requires_grad_(False)
     try:
-        yield asked(prior, context.memory, precision)
+        yield prior
     finally:
         for parameter, wanted in zip(prior.parameters(), before, strict=True):
             parameter.requires_grad_(wanted)
@@ -61,6 +66,11 @@ def fixed_of(prior: Flow, memory: dict[Hashable, Any]) -> FixedFlow | None:
             memory["fixed"] = None
     fixed: FixedFlow | None = memory["fixed"]
     return fixed
+
+
+def without_kernel() -> dict[Hashable, Any]:
+    """A memory for `solve` with which torch runs a flow, whether there is a kernel or not."""
+    return {"fixed": None}
 
 
 def asked(prior: Flow, memory: dict[Hashable, Any], precision: Precision) -> FlowLike:

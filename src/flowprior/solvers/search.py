@@ -13,7 +13,6 @@ from torch import Tensor
 from flowprior.params import Precision
 from flowprior.registry import SettingsModel
 from flowprior.solvers.base import Context, Result, Trace
-from flowprior.solvers.stages import Stage
 
 
 class SearchSettings(SettingsModel):
@@ -66,6 +65,13 @@ Rows = Tensor | slice
 Objective = Callable[[Tensor, Rows], Terms]
 
 _RECORDS = 30
+
+
+class Stage(NamedTuple):
+    """A part of a search: what it minimises, and its network evaluations with gradient per image, at most."""
+
+    objective: Objective
+    steps: int
 
 
 class Searched(NamedTuple):
@@ -140,7 +146,11 @@ def minimise(
 
 
 class Recorder:
-    """Collects the trace at about 30 steps, denser at the start, and keeps the observer's time off the clock."""
+    """Collects the trace at about 30 steps, denser at the start, and keeps the observer's time off the clock.
+
+    Attributes:
+        before: steps of the stages before the present one.
+    """
 
     def __init__(
         self, context: Context, finish: Callable[[Tensor], Tensor], steps: int, started: float | None = None
@@ -148,13 +158,13 @@ class Recorder:
         self._context, self._finish, self._steps = context, finish, steps
         self._started, self._paused = time.perf_counter() if started is None else started, 0.0
         self._wanted = {round(steps * (i / _RECORDS) ** 1.5) for i in range(_RECORDS + 1)} | {0, steps}
-        self._before = 0
+        self.before = 0
         self._at: list[tuple[int, float]] = []
         self._values: dict[str, list[Tensor]] = {}
 
     def begin(self, before: int) -> None:
         """Steps are from now on those of a stage that begins after so many."""
-        self._before = before
+        self.before = before
 
     def seconds(self) -> float:
         """Seconds so far, the observer's left out."""
@@ -163,20 +173,20 @@ class Recorder:
     def progress(self, step: int) -> None:
         """Say how many steps are done."""
         if self._context.progress:
-            self._context.progress(self._before + step, self._steps)
+            self._context.progress(self.before + step, self._steps)
 
     def wants(self, step: int) -> bool:
         """Whether this step enters the trace."""
-        return self._before + step in self._wanted
+        return self.before + step in self._wanted
 
     def record(self, step: int, terms: Terms) -> None:
         """Enter the terms of all rows after `step` evaluations; where a stage ends and the next begins, once."""
-        if self._at and self._at[-1][0] >= self._before + step:
+        if self._at and self._at[-1][0] >= self.before + step:
             return
         seen = {"loss": terms.loss, "data_fit": terms.data_fit, "neg_log_prob": terms.neg_log_prob}
         # Copies wait for a GPU, and come first: the clock is to show what is done, not what is queued.
         seen = {name: value.detach().cpu() for name, value in seen.items()}
-        self._at.append((self._before + step, self.seconds()))
+        self._at.append((self.before + step, self.seconds()))
         pause = time.perf_counter()
         if self._context.observer:
             with torch.no_grad():

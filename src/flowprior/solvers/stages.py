@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from flowprior.errors import FlowpriorError
-
-if TYPE_CHECKING:
-    from flowprior.solvers.search import Objective, Rows, SearchSettings, Terms
-
-
-class Stage(NamedTuple):
-    """A part of a search.
-
-    Attributes:
-        objective: what it minimises.
-        steps: its network evaluations with gradient per image, at most.
-        before: those of the stages before it.
-    """
-
-    objective: Objective
-    steps: int
-    before: int = 0
+from flowprior.solvers.search import Objective, Rows, SearchSettings, Stage, Terms
 
 
 def stages_of(objective: Objective, settings: SearchSettings, coarse: Sequence[tuple[int, int]] = ()) -> list[Stage]:
@@ -52,13 +34,12 @@ def stages_of(objective: Objective, settings: SearchSettings, coarse: Sequence[t
             f"raise 'steps' to {spent + count} or more"
         )
     first = settings.first_data_weight
-    objectives = [(_from(_weighted(objective, first), begin), steps) for steps, begin in coarse]
+    stages = [Stage(_from(_weighted(objective, first), begin), steps) for steps, begin in coarse]
     for number in range(count):
         steps = left * (number + 1) // count - left * number // count
         weight = first ** (1 - number / (count - 1)) if count > 1 else 1.0
-        objectives.append((_weighted(objective, weight), steps))
-    befores = accumulate((steps for _, steps in objectives), initial=0)
-    return [Stage(*entry, before) for entry, before in zip(objectives, befores, strict=False)]
+        stages.append(Stage(_weighted(objective, weight), steps))
+    return stages
 
 
 def coarse_stages(sizes: Sequence[int], steps: int) -> list[tuple[int, int]]:

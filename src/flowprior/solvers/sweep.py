@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flowprior.operators.base import Operator
 from flowprior.solvers.base import Observer, Result, Trace, solve
-from flowprior.solvers.sizing import rows_at_once
+from flowprior.solvers.sizing import rows_at_once, vectors_of
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,9 @@ def solve_points(
     """
     from flowprior.solvers import REGISTRY
 
-    for point in points:
-        REGISTRY.settings(name, dict(point))
+    vectors = max((vectors_of(REGISTRY.settings(name, dict(point))) for point in points), default=1)
     memory = {} if memory is None else memory
-    at_once = rows_at_once(name, operator, prior, memory) if batch == "auto" else batch
+    at_once = rows_at_once(prior, memory, vectors) if batch == "auto" else batch
     total, done = max(1, len(points) * len(y)), 0
     for shared, numbers in _groups(name, points):
         items = [(number, image) for number in numbers for image in range(len(y))]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import math
-import threading
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +14,8 @@ from flowprior.flows.base import Flow
 from flowprior.flows.fixed.compiled import kernel
 from flowprior.flows.fixed.density import FixedDensity
 from flowprior.flows.fixed.program import NotFoldableError, folded
-from flowprior.flows.fixed.written import Written, constants
+from flowprior.flows.fixed.rooms import Room, Rooms
+from flowprior.flows.fixed.written import Written
 
 _FORWARD, _FORWARD_GRADIENT, _INVERSE, _INVERSE_GRADIENT = range(4)
 #: Rooms kept: those of a full batch and of a last, smaller one.
@@ -24,13 +24,13 @@ _ROOMS = 2
 _HEAVY, _GROUPS = 1_000_000, 8
 
 
-def refuse_unless_runnable(flow: Flow, library: ctypes.CDLL | None) -> ctypes.CDLL:
+def kernel_for(flow: Flow) -> ctypes.CDLL:
     """The kernel, if it can run a flow of this kind of numbers.
 
     Raises:
         NotFoldableError: there is none, or the flow is not in float32 on the CPU.
     """
-    reference = next(flow.parameters())
+    library, reference = kernel(), next(flow.parameters())
     if library is None or reference.device.type != "cpu" or reference.dtype != torch.float32:
         raise NotFoldableError(f"{reference.dtype} on {reference.device}, kernel: {library is not None}")
     return library
@@ -55,15 +55,6 @@ def groups_at_once(flow: Flow) -> int:
     return _GROUPS if sum(parameter.numel() for parameter in flow.parameters()) > _HEAVY else 1
 
 
-class Room(NamedTuple):
-    """Memory of a pass: what it keeps for its gradient, the threads' buffers; and how many groups one takes at once."""
-
-    at_once: int
-    threads: int
-    saved: Tensor
-    scratch: Tensor
-
-
 class FixedFlow(FixedDensity):
     """Forward, inverse and density of a flow whose weights do not change, on the CPU in float32.
 
@@ -79,16 +70,15 @@ class FixedFlow(FixedDensity):
     """
 
     def __init__(self, flow: Flow) -> None:
-        library = refuse_unless_runnable(flow, kernel())
+        library = kernel_for(flow)
         super().__init__(flow)
         self._library = library
         self._threads: int | None = None
-        self._rooms: list[Room] = []
-        self._lock = threading.Lock()
+        self._rooms = Rooms(_ROOMS)
         with torch.no_grad():
             program = folded(flow)
             self._written = Written(library, program, flow, inverses=True)
-            self._written.write(constants(program, inverses=True), float(program.log_det))
+            self._written.write(program)
         self._struct = self._written.struct
         self._lanes = int(library.lanes())
         self._most_groups = groups_at_once(flow)
@@ -106,7 +96,7 @@ class FixedFlow(FixedDensity):
     def with_threads(self, threads: int) -> FixedFlow:
         """The same flow on so many threads, however many torch has."""
         other = copy.copy(self)
-        other._threads, other._rooms, other._lock = threads, [], threading.Lock()
+        other._threads, other._rooms = threads, Rooms(_ROOMS)
         return other
 
     @property
@@ -125,16 +115,11 @@ class FixedFlow(FixedDensity):
         struct = ctypes.byref(self._struct)
         size = math.ceil(groups / at_once) * int(self._library.saved_bytes(struct, at_once, 0))
         buffers = threads * int(self._library.scratch_bytes(struct, at_once))
-        with self._lock:
-            for number, known in enumerate(self._rooms):
-                if known[:2] == (at_once, threads) and (len(known.saved), len(known.scratch)) == (size, buffers):
-                    return self._rooms.pop(number)
-        return Room(at_once, threads, *(torch.empty(length, dtype=torch.uint8) for length in (size, buffers)))
+        return self._rooms.take(at_once, threads, size, buffers)
 
     def leave(self, room: Room) -> None:
-        """Keep a room for the next pass: fresh memory of megabytes costs more than what is done in it."""
-        with self._lock:
-            self._rooms = [*self._rooms[-_ROOMS + 1 :], room]
+        """Keep a room for the next pass."""
+        self._rooms.leave(room)
 
     def run(self, number: int, rows: Tensor, by_log_det: Tensor | None, room: Room) -> tuple[Tensor, Tensor]:
         """One pass of the kernel over rows (N, D): 0 forward, 1 its gradient, 2 inverse, 3 its gradient."""

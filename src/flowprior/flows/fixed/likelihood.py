@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from flowprior.flows.base import Flow, standard_normal_log_prob
-from flowprior.flows.fixed.compiled import kernel
-from flowprior.flows.fixed.flow import Room, checked_rows, groups_at_once, refuse_unless_runnable
+from flowprior.flows.fixed.flow import checked_rows, groups_at_once, kernel_for
 from flowprior.flows.fixed.program import Program, folded
-from flowprior.flows.fixed.written import Written, constants
+from flowprior.flows.fixed.rooms import Rooms
+from flowprior.flows.fixed.written import Written
+
+#: Rooms kept: more threads than these that ask at once find no room left for them.
+_MOST_THREADS = 64
 
 
 @dataclass(frozen=True)
@@ -49,20 +52,19 @@ class FixedLikelihood:
     """
 
     def __init__(self, flow: Flow) -> None:
-        self._library = refuse_unless_runnable(flow, kernel())
+        self._library = kernel_for(flow)
         self._flow, self._parameters = flow, list(flow.parameters())
         with torch.no_grad():
             self._written = Written(self._library, folded(flow), flow, inverses=False)
         self._most_groups = groups_at_once(flow)
-        self._rooms: list[Room] = []
+        self._rooms = Rooms(_MOST_THREADS)
         self._program: Program | None = None
         self._constants: list[Tensor] = []
 
     def refresh(self) -> None:
         """Take the flow's weights as they are now."""
         self._program = folded(self._flow)
-        self._constants = constants(self._program, inverses=False)
-        self._written.write(self._constants, float(self._program.log_det.detach()))
+        self._constants = self._written.write(self._program)
 
     def share(self, images: Tensor) -> Share:
         """Of images (N, C, H, W) in [0, 1], on the calling thread; several threads may ask at once."""
@@ -72,10 +74,11 @@ class FixedLikelihood:
         struct = ctypes.byref(self._written.struct)
         latents, log_det = torch.empty_like(rows), rows.new_empty(len(rows))
         gradients = rows.new_zeros(sum(self._written.sizes))
-        room = self._room(at_once)
+        sizes = (self._library.saved_bytes(struct, at_once, 1), self._library.scratch_bytes(struct, at_once))
+        room = self._rooms.take(at_once, 1, *sizes)
         memory = (rows, latents, log_det, gradients, room.saved, room.scratch)
         self._library.learn(struct, len(rows), at_once, *(tensor.data_ptr() for tensor in memory))
-        self._rooms.append(room)
+        self._rooms.leave(room)
         log_prob = standard_normal_log_prob(latents) + log_det
         return Share(-log_prob.double().sum(), gradients, len(rows))
 
@@ -107,18 +110,6 @@ class FixedLikelihood:
             found = torch.autograd.grad(outputs, inner, by_outputs)
         known |= {id(parameter): gradient for parameter, gradient in zip(inner, found, strict=True)}
         return tuple(known[id(parameter)] for parameter in self._parameters)
-
-    def _room(self, at_once: int) -> Room:
-        """A room nobody is in: one per thread that asks at the same time."""
-        try:
-            room = self._rooms.pop()
-        except IndexError:
-            room = None
-        if room is not None and room.at_once == at_once:
-            return room
-        struct = ctypes.byref(self._written.struct)
-        sizes = (self._library.saved_bytes(struct, at_once, 1), self._library.scratch_bytes(struct, at_once))
-        return Room(at_once, 1, *(torch.empty(size, dtype=torch.uint8) for size in sizes))
 
 
 def _as(constant: Tensor, values: Tensor) -> Tensor:

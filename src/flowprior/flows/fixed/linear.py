@@ -41,6 +41,14 @@ def affines(rows: Sequence[Row]) -> list[tuple[Tensor, Tensor]]:
     return [found[number] for number in range(len(rows))]
 
 
+def inverse_map(matrix: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """Matrix, or diagonal, and shift of x = matrix^-1 (z - shift); computed in float64."""
+    if matrix.ndim == 1:
+        return 1 / matrix, -shift / matrix
+    back = torch.linalg.inv(matrix.double())
+    return back.to(matrix), (-back @ shift.double()).to(matrix)
+
+
 def log_det_of(rows: Sequence[Row], areas: Sequence[int]) -> Tensor:
     """Sum of the log-determinants of all rows, each on a map of so many pixels; float64, on the CPU."""
     scales, weights = [], dict[int, list[tuple[Tensor, int]]]()

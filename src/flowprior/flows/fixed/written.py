@@ -12,6 +12,7 @@ from torch import Tensor
 
 from flowprior.flows.base import Flow
 from flowprior.flows.fixed.compiled import Conv, FlowStruct, Op
+from flowprior.flows.fixed.linear import inverse_map
 from flowprior.flows.fixed.program import Convolution, NotFoldableError, Program, Step
 
 _KINDS = {"squeeze": 0, "haar": 0, "affine": 1, "coupling": 2, "split": 3, "scale": 4}
@@ -41,14 +42,6 @@ def convolutions(step: Step, inverses: bool) -> tuple[Convolution, ...]:
     )
 
 
-def inverse_map(matrix: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """Matrix, or diagonal, and shift of x = matrix^-1 (z - shift); computed in float64."""
-    if matrix.ndim == 1:
-        return 1 / matrix, -shift / matrix
-    back = torch.linalg.inv(matrix.double())
-    return back.to(matrix), (-back @ shift.double()).to(matrix)
-
-
 def constants(program: Program, inverses: bool) -> list[Tensor]:
     """All weights of a program as the kernel takes them: weight (out, in, k, k) and bias (out,) of each convolution."""
     found = (convolution for step in program.steps for convolution in convolutions(step, inverses))
@@ -73,7 +66,7 @@ class Written:
     """
 
     def __init__(self, library: ctypes.CDLL, program: Program, flow: Flow, inverses: bool) -> None:
-        self._library = library
+        self._library, self._inverses = library, inverses
         self._held: list[Any] = []
         self.sizes: list[int] = []
         self._most_channels = 0
@@ -94,17 +87,18 @@ class Written:
             widest,
         )
 
-    def write(self, values: Sequence[Tensor], log_det: float) -> None:
-        """Take these weights.
+    def write(self, program: Program) -> list[Tensor]:
+        """Take the weights that a program of the same flow has now.
 
-        Args:
-            values: `constants` of the program, float32 on the CPU.
-            log_det: the log-determinant that no image changes.
+        Returns:
+            Its `constants`, as gradients by them lie.
         """
+        values = constants(program, self._inverses)
         plain = [tensor.detach().contiguous() for tensor in values]
         addresses = (ctypes.c_void_p * len(plain))(*(tensor.data_ptr() for tensor in plain))
         self._library.write_weights(ctypes.byref(self.struct), addresses)
-        self.struct.log_det = log_det
+        self.struct.log_det = float(program.log_det.detach())
+        return values
 
     def _op(self, step: Step, network: Sequence[Convolution]) -> Op:
         written = (Conv * max(1, len(network)))(*(self._conv(convolution) for convolution in network))

@@ -12,6 +12,8 @@ from flowprior.images.quantise import dequantise
 from flowprior.params import TrainingSettings
 from flowprior.randomness import generator
 
+_INITIAL = 256
+
 
 class Batches:
     """Training batches by step number.
@@ -45,6 +47,10 @@ class Batches:
         if self.settings.noise_std:
             images = images + self.settings.noise_std * torch.randn(images.shape, generator=source)
         return images
+
+    def first(self) -> Tensor:
+        """The images that a flow's norms are set from: the first batches, 256 images if they are smaller."""
+        return torch.cat([self.at(step) for step in range(max(1, _INITIAL // self.settings.batch))])
 
     def _images(self, start: int, stop: int) -> Tensor:
         """Numbers of the images at positions [start, stop) of the endless row of epochs."""

@@ -18,7 +18,13 @@ Each = Callable[[Callable[[Tensor], Any], Sequence[Tensor]], list[Any]]
 
 
 class Likelihood(Protocol):
-    """What one step of training asks of a flow."""
+    """What one step of training asks of a flow.
+
+    Attributes:
+        layout: how the flow's weights are to lie in memory before the first step.
+    """
+
+    layout: torch.memory_format
 
     def gradients(self, parts: Sequence[Tensor], scale: float, each: Each) -> tuple[Tensor, list[Tensor]]:
         """`scale` times the summed -log p of all images, and its gradients by the flow's parameters in their order.
@@ -51,6 +57,8 @@ def likelihood_of(flow: Flow, settings: TrainingSettings) -> Likelihood:
 class ByKernel:
     """Forward, backward and weight gradients of each image in one pass (`flowprior.flows.fixed`)."""
 
+    layout = torch.contiguous_format
+
     def __init__(self, flow: Flow) -> None:
         self._fixed = FixedLikelihood(flow)
 
@@ -69,9 +77,10 @@ class ByKernel:
 class ByTorch:
     """The flow's own layers and autograd: on a GPU, in bf16, and where there is no kernel."""
 
+    layout = torch.channels_last
+
     def __init__(self, flow: Flow, settings: TrainingSettings) -> None:
         self._flow, self._settings = flow, settings
-        flow.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._log_prob = torch.compile(flow.log_prob, dynamic=False) if settings.compile else flow.log_prob
 
     def gradients(self, parts: Sequence[Tensor], scale: float, each: Each) -> tuple[Tensor, list[Tensor]]:

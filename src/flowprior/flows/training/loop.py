@@ -25,7 +25,6 @@ from flowprior.flows.training.state import RunState
 from flowprior.parallel import one_core_each
 from flowprior.params import TrainingSettings
 
-_INITIAL_BATCH = 256
 #: Of saved states: those of another are not resumed.
 _FORMAT = 2
 
@@ -102,6 +101,7 @@ def train(
     device = next(flow.parameters()).device
     batches = Batches(train_pixels, bits, settings, key)
     likelihood = likelihood_of(flow, settings)
+    flow.to(memory_format=likelihood.layout)  # type: ignore[call-overload]
     run = _begin(flow, batches, settings, device)
     seen = hashlib.sha256(np.ascontiguousarray(train_pixels).data).hexdigest()
     identity = repr((_FORMAT, flow.name, flow.settings, flow.shape, bits, settings, key, seen))
@@ -133,8 +133,7 @@ def train(
 
 
 def _begin(flow: Flow, batches: Batches, settings: TrainingSettings, device: torch.device) -> RunState:
-    first = torch.cat([batches.at(step) for step in range(max(1, _INITIAL_BATCH // settings.batch))])
-    flow.initialise(first.to(device))
+    flow.initialise(batches.first().to(device))
     averaged, kept = copy.deepcopy(flow), copy.deepcopy(flow)
     values = Flat(flow)
     optimiser = torch.optim.Adam(

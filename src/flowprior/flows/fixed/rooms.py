@@ -1,0 +1,51 @@
+"""Memory that passes of the kernel use again: fresh megabytes cost more than what is done in them."""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Room(NamedTuple):
+    """Memory of a pass.
+
+    Attributes:
+        at_once: groups of images that one thread takes at a time.
+        threads: how many threads have buffers in it.
+        saved: what the pass keeps for its gradient, in bytes.
+        scratch: the threads' buffers.
+    """
+
+    at_once: int
+    threads: int
+    saved: Tensor
+    scratch: Tensor
+
+
+class Rooms:
+    """Rooms that nobody is in; several threads may take and leave at once.
+
+    Args:
+        most: rooms kept, the ones left last.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._free: list[Room] = []
+        self._lock = threading.Lock()
+
+    def take(self, at_once: int, threads: int, saved: int, scratch: int) -> Room:
+        """A room of this division and these sizes in bytes: one that was left, or a new one."""
+        with self._lock:
+            for number, room in enumerate(self._free):
+                if room[:2] == (at_once, threads) and (len(room.saved), len(room.scratch)) == (saved, scratch):
+                    return self._free.pop(number)
+        return Room(at_once, threads, *(torch.empty(size, dtype=torch.uint8) for size in (saved, scratch)))
+
+    def leave(self, room: Room) -> None:
+        """Keep a room for the next pass."""
+        with self._lock:
+            self._free = [*self._free[-self._most + 1 :], room]
