@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from flowprior.evaluation import evaluate, psnr, psnr_chavez2021, ssim
 from flowprior.images.quantise import to_float, to_pixels
 from flowprior.params import Experiment
 from flowprior.plan import SOLVED_SPLITS, jobs
+from flowprior.provenance.job import JobFacts
 from flowprior.report import Layout
 
 SIDE = 16
@@ -65,6 +67,7 @@ def fabricate(root: Path, experiment: Experiment, images: dict[str, np.ndarray] 
     _write_prepared(layout, images)
     for prior in experiment.priors:
         _write_flow(layout, prior)
+        _write_job(layout.training_job(prior), "train", {"prior": prior})
     for task in experiment.tasks:
         for split in SOLVED_SPLITS:
             _write_measurement(layout, task, split, images[split][: _count(experiment, split)])
@@ -82,6 +85,8 @@ def fabricate(root: Path, experiment: Experiment, images: dict[str, np.ndarray] 
         path = layout.images(job.task, job.method, job.prior, job.chunk, job.split)
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, np.stack(solved))
+        wildcards = {name: str(value) for name, value in job._asdict().items()}
+        _write_job(layout.job(job.task, job.method, job.prior, job.chunk, job.split), "reconstruct", wildcards)
     write_evaluation(layout, pd.concat(rows, ignore_index=True), pd.concat(traces, ignore_index=True))
     _write_benchmarks(layout)
 
@@ -239,6 +244,27 @@ def _traces(job, point, rows: pd.DataFrame) -> pd.DataFrame:
         for row in rows.itertuples()
     ]
     return pd.concat(parts)
+
+
+def _write_job(path: Path, rule: str, wildcards: dict[str, str]) -> None:
+    facts = JobFacts(
+        rule=rule,
+        wildcards=wildcards,
+        started="2026-01-02T03:04:05+00:00",
+        seconds=12.5,
+        peak_memory_mb=812.4,
+        gpu_memory_mb=None,
+        host="node7",
+        device="cpu (Some processor)",
+        threads=2,
+        slurm_job="4242" if rule == "train" else None,
+        commit="c0ffee" * 6 + "c0ff",
+        diff=None,
+        versions={"torch": "2.13.0"},
+        inputs={"prepared/some/train.npy": "sha256:" + "ab" * 32},
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(facts)))
 
 
 def _write_benchmarks(layout: Layout) -> None:

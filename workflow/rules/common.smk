@@ -17,6 +17,7 @@ from flowprior.plan import (
     without_missing_solvers,
 )
 from flowprior.progress import ERROR_SUFFIX
+from flowprior.provenance.invocation import Invocation
 from flowprior.report.layout import figure_names, table_names
 
 # For the jobs' processes. Tensors of megabytes come and go thousands of times: glibc should keep their memory instead
@@ -99,6 +100,11 @@ def prior_files(wildcards):
         "weights": rules.train.output.weights.format(prior=wildcards.prior),
         "config": rules.train.output.config.format(prior=wildcards.prior),
     }
+
+
+def remember_this_call():
+    """Leave what was called where records and the report find it."""
+    Invocation.now(sys.argv).write(Path(RESULTS) / "invocation.json")
 
 
 def _user_errors():

@@ -7,8 +7,8 @@ from pathlib import Path
 from flowprior.files import replacing
 from flowprior.params import Experiment
 from flowprior.progress import job_output
+from flowprior.provenance.source import commit
 from flowprior.records import records_of
-from flowprior.report.provenance import commit
 from flowprior.tracking import TrackingError, publish
 
 with job_output(snakemake.log[0]):

@@ -8,10 +8,12 @@ from flowprior.device import device_for, use_tensor_cores, use_threads
 from flowprior.files import replacing
 from flowprior.inversion import Problem, invert, load_prior
 from flowprior.progress import job_output
+from flowprior.provenance.job import job_facts
 
-with job_output(snakemake.log[0]):
+gpus = snakemake.resources.get("gpu", 0)
+with job_output(snakemake.log[0]), job_facts(snakemake, snakemake.output.job, bool(gpus)):
     use_threads(snakemake.threads)
-    device = device_for(snakemake.resources.get("gpu", 0))
+    device = device_for(gpus)
     use_tensor_cores(device)
     problem = Problem.read(
         Path(snakemake.input.measurement),

@@ -4,9 +4,11 @@ from pathlib import Path
 
 from flowprior.learning import Lesson, learn_together
 from flowprior.progress import job_output
+from flowprior.provenance.job import job_facts
 
-with job_output(snakemake.log[0]):
-    folder, gpus = Path(snakemake.output.weights).parent, snakemake.resources.get("gpu", 0)
+gpus = snakemake.resources.get("gpu", 0)
+with job_output(snakemake.log[0]), job_facts(snakemake, snakemake.output.job, bool(gpus)):
+    folder = Path(snakemake.output.weights).parent
     lesson = Lesson(
         images=str(snakemake.input.train),
         validation=str(snakemake.input.validation),

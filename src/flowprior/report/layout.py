@@ -27,6 +27,11 @@ class Layout:
         return self.root / "results" / self.experiment.name
 
     @property
+    def invocation(self) -> Path:
+        """The last call of the workflow that had something to do (`flowprior.provenance.Invocation`)."""
+        return self.results / "invocation.json"
+
+    @property
     def page(self) -> Path:
         """The HTML page."""
         return self.results / "report.html"
@@ -54,6 +59,14 @@ class Layout:
     def images(self, task: str, method: str, prior: str, chunk: int, split: str = "test") -> Path:
         """The reconstructions of one chunk of settings."""
         return self.results / "reconstructions" / task / method / prior / split / f"{chunk}.images.npy"
+
+    def job(self, task: str, method: str, prior: str, chunk: int, split: str = "test") -> Path:
+        """What the job of one chunk of settings says of itself (`flowprior.provenance.JobFacts`)."""
+        return self.results / "reconstructions" / task / method / prior / split / f"{chunk}.job.json"
+
+    def training_job(self, prior: str) -> Path:
+        """What the job that trained a flow says of itself."""
+        return self.flow(prior, "job.json")
 
     def benchmarks(self) -> list[tuple[str, Path]]:
         """(rule, file with its time and memory) of every job before the report; a file may be missing."""

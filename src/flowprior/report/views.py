@@ -7,7 +7,9 @@ from typing import Any
 
 import yaml
 
-from flowprior.report import provenance
+from flowprior.provenance.machine import machine, versions
+from flowprior.provenance.source import commit
+from flowprior.provenance.times import step_times
 from flowprior.report.formats import DASH, count, duration, interval, number, signed, unit, verdict
 from flowprior.report.published import BITS, OFFSET, TITLES
 from flowprior.report.results import Results, read_json
@@ -145,11 +147,11 @@ def flows_view(results: Results) -> list[View]:
 def provenance_view(results: Results) -> View:
     """What ran where."""
     experiment, layout = results.experiment, results.layout
-    steps = provenance.step_times(layout.benchmarks())
+    steps = step_times(layout.benchmarks())
     return {
-        "versions": provenance.versions(),
-        "commit": provenance.commit(layout.root),
-        "machine": provenance.machine(),
+        "versions": versions(),
+        "commit": commit(layout.root),
+        "machine": machine(),
         "steps": [
             {
                 "rule": step.rule,
