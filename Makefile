@@ -47,7 +47,7 @@ schema: $(STAMP)  ## write the schemas that the settings of the pieces imply
 	flowprior schema
 
 publish: $(STAMP)  ## send the records of PARAMS to MLflow (again)
-	@snakemake --configfile $(PARAMS) --forcerun publish -- publish
+	@flowprior publish $(PARAMS)
 
 ui: $(STAMP)  ## look at the records, on this machine only
 	@flowprior ui $(if $(PORT),--port $(PORT))

@@ -17,6 +17,7 @@ from flowprior.params import Experiment
 from flowprior.plan import SOLVED_SPLITS, jobs
 from flowprior.provenance.job import JobFacts
 from flowprior.report import Layout
+from flowprior.report.layout import solving_step
 
 SIDE = 16
 TRACE_POINTS = 6
@@ -67,7 +68,7 @@ def fabricate(root: Path, experiment: Experiment, images: dict[str, np.ndarray] 
     _write_prepared(layout, images)
     for prior in experiment.priors:
         _write_flow(layout, prior)
-        _write_job(layout.training_job(prior), "train", {"prior": prior})
+        _write_job(layout, f"train/{prior}", layout.flow(prior, "job.json"), {"prior": prior})
     for task in experiment.tasks:
         for split in SOLVED_SPLITS:
             _write_measurement(layout, task, split, images[split][: _count(experiment, split)])
@@ -82,11 +83,14 @@ def fabricate(root: Path, experiment: Experiment, images: dict[str, np.ndarray] 
             solved.append(to_pixels(restored))
             rows.append(_rows(experiment, job, point, target, restored))
             traces.append(_traces(job, point, rows[-1]))
-        path = layout.images(job.task, job.method, job.prior, job.chunk, job.split)
+        path = layout.solved(job, "images.npy")
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, np.stack(solved))
+        for kind, tables in (("rows", rows), ("traces", traces)):
+            own = pd.concat(tables[-len(points) :], ignore_index=True)
+            own.to_parquet(layout.solved(job, f"{kind}.parquet"), index=False)
         wildcards = {name: str(value) for name, value in job._asdict().items()}
-        _write_job(layout.job(job.task, job.method, job.prior, job.chunk, job.split), "reconstruct", wildcards)
+        _write_job(layout, solving_step(job), layout.solved(job, "job.json"), wildcards)
     write_evaluation(layout, pd.concat(rows, ignore_index=True), pd.concat(traces, ignore_index=True))
     _write_benchmarks(layout)
 
@@ -128,7 +132,15 @@ def _write_prepared(layout: Layout, images: dict[str, np.ndarray]) -> None:
         "source": {"name": "photos", "sha256": "5c" * 32},
         "sizes": {split: len(pixels) for split, pixels in images.items()},
         "unreadable": [],
-        "names": {split: _names(split, len(pixels)) for split, pixels in images.items()},
+        "splits": {
+            split: {
+                "count": len(pixels),
+                "shape": list(pixels.shape),
+                "sha256": hashlib.sha256(layout.prepared(f"{split}.npy").read_bytes()).hexdigest(),
+                "names": _names(split, len(pixels)),
+            }
+            for split, pixels in images.items()
+        },
     }
     layout.prepared("manifest.json").write_text(json.dumps(manifest))
 
@@ -246,7 +258,8 @@ def _traces(job, point, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def _write_job(path: Path, rule: str, wildcards: dict[str, str]) -> None:
+def _write_job(layout: Layout, step: str, path: Path, wildcards: dict[str, str]) -> None:
+    rule = step.partition("/")[0]
     facts = JobFacts(
         rule=rule,
         wildcards=wildcards,
@@ -265,9 +278,12 @@ def _write_job(path: Path, rule: str, wildcards: dict[str, str]) -> None:
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(facts)))
+    log = layout.log(step)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(f"{step} is done\n")
 
 
 def _write_benchmarks(layout: Layout) -> None:
     for _, path in layout.benchmarks():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("s\th:m:s\tmax_rss\n12.5\t0:00:12\t812.4\n")
+        path.write_text("s\th:m:s\tmax_rss\tmean_load\tcpu_time\n12.5\t0:00:12\t812.4\t97.5\t12.1\n")

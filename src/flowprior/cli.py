@@ -183,6 +183,18 @@ def restore(
 
 
 @app.command()
+def publish(params: Annotated[Path, typer.Argument(help="An experiment, such as params/demo.yaml.")]) -> None:
+    """Send what an experiment has recorded to MLflow: what is new, and nothing twice. It need not have ended."""
+    from flowprior.params import load_experiment
+    from flowprior.plan import without_missing_solvers
+    from flowprior.tracking import publish_experiment
+
+    experiment, _ = without_missing_solvers(load_experiment(params))
+    if not publish_experiment(experiment, Path.cwd(), f"make publish PARAMS={params}"):
+        raise typer.Exit(1)
+
+
+@app.command()
 def ui(
     port: Annotated[int | None, typer.Option(help="Port; default: a free one.")] = None,
 ) -> None:

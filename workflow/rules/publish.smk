@@ -12,6 +12,8 @@ rule publish:
         ),
         reconstructions=every_job(rules.reconstruct.output.images),
         images=rules.prepare.output.test,
+        jobs=every_job(rules.reconstruct.output.job),
+        report=rules.report.output.report,
     output:
         published=f"{RESULTS}/published.json",
     log:

@@ -48,7 +48,19 @@ def build(name: str, shape: tuple[int, int, int], **settings: Any) -> Flow:
 
 
 def load(path: str | Path) -> Flow:
-    """A trained flow from a checkpoint folder, in evaluation mode; see `flowprior.flows.checkpoint`."""
+    """A trained flow, in evaluation mode; see `flowprior.flows.checkpoint`.
+
+    Args:
+        path: a checkpoint folder, or a version in MLflow's model registry, such as
+            "models:/flow-photos-32px-1a2b3c4d-8bit@best".
+
+    Raises:
+        FlowpriorError: there is no such flow, or it is damaged.
+    """
     from flowprior.flows.checkpoint import load_flow
 
+    if str(path).startswith("models:/"):
+        from flowprior.tracking.models import checkpoint_at
+
+        path = checkpoint_at(str(path))
     return load_flow(path)

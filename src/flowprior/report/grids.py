@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
+from flowprior.plan import Job
 from flowprior.report.formats import number
 from flowprior.report.lines import Line
 from flowprior.report.results import Results
@@ -132,7 +133,7 @@ def _method_column(results: Results, task: str, line: Line, names: list[str], ch
     for index, points in enumerate(results.experiment.chunks(line.method, task)):
         labels = [point.label for point in points]
         if setting in labels:
-            path = results.layout.images(task, line.method, line.prior, index)
+            path = results.layout.solved(Job(task, line.method, line.prior, "test", index), "images.npy")
             pictures = np.load(path, mmap_mode="r", allow_pickle=False)[labels.index(setting)]
             return [
                 Tile(np.asarray(pictures[i]), number(psnr[names[i]], 1)) if i < len(pictures) else None for i in chosen

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowprior.params import Experiment
-from flowprior.plan import SOLVED_SPLITS, jobs
+from flowprior.plan import SOLVED_SPLITS, Job, jobs
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class Layout:
     def invocation(self) -> Path:
         """The last call of the workflow that had something to do (`flowprior.provenance.Invocation`)."""
         return self.results / "invocation.json"
+
+    @property
+    def published(self) -> Path:
+        """Where the records went, or why they did not."""
+        return self.results / "published.json"
 
     @property
     def page(self) -> Path:
@@ -56,17 +61,18 @@ class Layout:
         """The archive with a task's measurements of a split."""
         return self.results / "measurements" / task / f"{split}.npz"
 
-    def images(self, task: str, method: str, prior: str, chunk: int, split: str = "test") -> Path:
-        """The reconstructions of one chunk of settings."""
-        return self.results / "reconstructions" / task / method / prior / split / f"{chunk}.images.npy"
+    def solved(self, job: Job, kind: str) -> Path:
+        """What one job of reconstruction leaves: "rows.parquet", "traces.parquet", "images.npy" or "job.json"."""
+        folder = self.results / "reconstructions" / job.task / job.method / job.prior / job.split
+        return folder / f"{job.chunk}.{kind}"
 
-    def job(self, task: str, method: str, prior: str, chunk: int, split: str = "test") -> Path:
-        """What the job of one chunk of settings says of itself (`flowprior.provenance.JobFacts`)."""
-        return self.results / "reconstructions" / task / method / prior / split / f"{chunk}.job.json"
+    def log(self, step: str) -> Path:
+        """The log of a job, such as "train/haar_glow" or `solving_step(job)`."""
+        return self.root / "logs" / self.experiment.name / f"{step}.log"
 
-    def training_job(self, prior: str) -> Path:
-        """What the job that trained a flow says of itself."""
-        return self.flow(prior, "job.json")
+    def benchmark(self, step: str) -> Path:
+        """Time and memory of a job, by Snakemake."""
+        return self.results / "benchmarks" / f"{step}.tsv"
 
     def benchmarks(self) -> list[tuple[str, Path]]:
         """(rule, file with its time and memory) of every job before the report; a file may be missing."""
@@ -75,9 +81,14 @@ class Layout:
         steps = ["download", "prepare", *(f"train/{prior}" for prior in experiment.priors)]
         steps += ["gaussian"] if any(job.prior == "gaussian" for job in solved) else []
         steps += [f"measure/{task}/{split}" for task in experiment.tasks for split in SOLVED_SPLITS]
-        steps += ["/".join(["reconstruct", *map(str, job)]) for job in solved]
+        steps += [solving_step(job) for job in solved]
         steps += ["evaluate"]
-        return [(step.partition("/")[0], self.results / "benchmarks" / f"{step}.tsv") for step in steps]
+        return [(step.partition("/")[0], self.benchmark(step)) for step in steps]
+
+
+def solving_step(job: Job) -> str:
+    """The name that log and benchmark of a reconstruction have."""
+    return "/".join(["reconstruct", *map(str, job)])
 
 
 def figure_names(experiment: Experiment) -> list[str]:

@@ -1,0 +1,39 @@
+"""What an experiment's files say about its runs.
+
+One record per training, one per (task, method, prior, setting), and one of the whole. Records are read from files
+alone, as many as there are: of a pipeline that was killed, those of the jobs that ended. Nothing here knows which
+tracking tool they go to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from flowprior.params import Experiment
+from flowprior.records.aggregate import aggregate_record, chosen_settings
+from flowprior.records.record import Record
+from flowprior.records.solving import solving_records
+from flowprior.records.training import training_record
+from flowprior.report.layout import Layout
+
+
+def group_of(experiment: Experiment) -> str:
+    """What an experiment's records are listed with: one list per experiment, data set and resolution."""
+    return f"{experiment.name}/{experiment.data.source}-{experiment.data.resolution}px"
+
+
+def records_of(experiment: Experiment, root: Path = Path()) -> Iterator[Record]:
+    """Every record that an experiment has so far.
+
+    Args:
+        experiment: what ran, or runs.
+        root: the repository root.
+    """
+    layout, group = Layout(experiment, root), group_of(experiment)
+    for prior in experiment.priors:
+        if (record := training_record(layout, group, prior)) is not None:
+            yield record
+    yield from solving_records(layout, group, chosen_settings(layout))
+    if (whole := aggregate_record(layout, group)) is not None:
+        yield whole

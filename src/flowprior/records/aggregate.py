@@ -1,0 +1,87 @@
+"""The record of an experiment as a whole: its tables, its report, and the numbers that stand in them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowprior.plan import jobs
+from flowprior.records import facts
+from flowprior.records.record import Record, finite, flat
+from flowprior.records.solving import Chosen
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from flowprior.report.layout import Layout
+
+_FILES = ("report.html", "provenance.json", "metrics.json", "summary.csv", "paired.csv")
+
+
+def aggregate_record(layout: Layout, group: str) -> Record | None:
+    """Of an experiment whose rows have been evaluated, else None."""
+    experiment, results = layout.experiment, layout.results
+    if not (results / "metrics.json").exists():
+        return None
+    metrics = json.loads((results / "metrics.json").read_text())
+    found = {
+        f"{task}/{method}/{name}": values[name]
+        for task, methods in metrics.items()
+        for method, values in methods.items()
+        for name in ("psnr", "ssim", "seconds_per_image")
+        if values.get(name) is not None
+    }
+    files = [results / name for name in _FILES] + sorted((results / "figures").glob("*.png"))
+    times = [layout.benchmark("evaluate"), layout.benchmark("report")]
+    return Record(
+        group=group,
+        kind="aggregate",
+        name="aggregate",
+        key=f"{experiment.name}/aggregate",
+        settings=flat(
+            {
+                "tasks": list(experiment.tasks),
+                "methods": list(experiment.methods),
+                "priors": list(experiment.priors),
+                "jobs": len(jobs(experiment)),
+                **experiment.model_dump(include={"bits", "seed", "validation_images", "test_images"}),
+            }
+        ),
+        metrics=finite(found),
+        tags=facts.job_tags(None, layout),
+        inputs=facts.image_sets(layout, "validation", "test"),
+        artifacts={path.name: partial(_copy, path) for path in files if path.exists()},
+        tables={f"{name}.json": partial(_table, results / f"{name}.csv") for name in ("summary", "paired")},
+        started=datetime.fromtimestamp((results / "metrics.json").stat().st_mtime, UTC),
+        seconds=sum(facts.costs(None, path).get("system/cpu_seconds", 0.0) for path in times),
+    )
+
+
+def chosen_settings(layout: Layout) -> Chosen:
+    """Which settings stand in the tables, and why; empty before the evaluation."""
+    import pandas as pd
+
+    path = layout.results / "summary.csv"
+    if not path.exists():
+        return {}
+    found: dict[tuple[str, str, str, str], list[str]] = {}
+    # A prior may be called "none", which is a name here and no missing value.
+    summary = pd.read_csv(path, keep_default_na=False)
+    for line in summary.astype(str).to_dict("records"):
+        at = (line["task"], line["method"], line["prior"], line["setting"])
+        found.setdefault(at, []).append(line["selected_by"])
+    return {at: ",".join(ways) for at, ways in found.items()}
+
+
+def _table(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.read_csv(path, keep_default_na=False)
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)

@@ -1,0 +1,58 @@
+"""Records of trainings."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import partial
+from typing import TYPE_CHECKING
+
+from flowprior.images.checksums import of_file
+from flowprior.records import facts
+from flowprior.records.record import Record, finite, flat, thinned
+
+if TYPE_CHECKING:
+    from flowprior.report.layout import Layout
+
+_WEIGHTS = "weights.safetensors"
+_NUMBERS = ("bits_per_dim", "parameters", "steps", "seconds")
+_FILES = ("samples.png", "config.json", "history.jsonl")
+
+
+def training_record(layout: Layout, group: str, prior: str) -> Record | None:
+    """The training of one flow; None as long as it has not ended."""
+    experiment = layout.experiment
+    if not layout.flow(prior, _WEIGHTS).exists():
+        return None
+    config = json.loads(layout.flow(prior, "config.json").read_text())
+    history = [json.loads(line) for line in layout.flow(prior, "history.jsonl").read_text().splitlines()]
+    curves = {
+        name: thinned([(int(row["step"]), float(row[name])) for row in history if row.get(name) is not None])
+        for name in ("loss_bits_per_dim", "validation_bits_per_dim", "learning_rate", "images_per_second")
+    }
+    plan, job = experiment.priors[prior], facts.facts_of(layout.flow(prior, "job.json"))
+    settings = {"prior": prior, **plan.model_dump(), "data": experiment.data.model_dump()}
+    return Record(
+        group=group,
+        kind="training",
+        name=f"train {prior}",
+        key=f"{experiment.name}/training/{prior}",
+        settings=flat({**settings, "bits": experiment.bits, "seed": experiment.seed}),
+        metrics=finite({name: config[name] for name in _NUMBERS if name in config})
+        | facts.costs(job, layout.benchmark(f"train/{prior}")),
+        curves={name: curve for name, curve in curves.items() if curve},
+        tags={"checkpoint": checkpoint_digest(layout, prior), **facts.job_tags(job, layout)},
+        inputs=facts.image_sets(layout, "train", "validation"),
+        artifacts={
+            **{file: partial(shutil.copyfile, layout.flow(prior, file)) for file in _FILES},
+            **facts.log_of(layout, f"train/{prior}"),
+        },
+        started=facts.started(job),
+        seconds=float(config.get("seconds", 0.0)),
+        checkpoint=layout.flow(prior, _WEIGHTS).parent,
+    )
+
+
+def checkpoint_digest(layout: Layout, prior: str) -> str:
+    """Which weights a flow has: the start of their sha256."""
+    return of_file(layout.flow(prior, _WEIGHTS)).partition(":")[2][:16]

@@ -1,0 +1,155 @@
+"""Trained flows in MLflow's model registry, and back: versions, and the alias of the best."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowprior.errors import FlowpriorError
+from flowprior.records import Record
+from flowprior.tracking.server import reached
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.tracking import MlflowClient
+
+#: The version with the fewest validation bits per dimension.
+BEST = "best"
+_CHECKPOINT, _BITS_PER_DIM = "checkpoint", "bits_per_dim"
+
+
+def register(client: MlflowClient, uri: str, run_id: str, record: Record) -> str | None:
+    """Make a trained flow a version of its registered model, unless these weights are one already.
+
+    Flows of the same prepared images and grey levels are versions of one model: only their bits per dimension can be
+    compared.
+
+    Returns:
+        What was made, such as "flow-photos-32px-... version 2"; None if there was nothing to do.
+    """
+    assert record.checkpoint is not None
+    name = model_name(record)
+    versions = _versions(client, name)
+    if any(version.tags.get(_CHECKPOINT) == record.tags[_CHECKPOINT] for version in versions):
+        return None
+    if not versions:
+        _make_model(client, name, record)
+    uri_of_model = _log(client, uri, run_id, record)
+    made = client.create_model_version(
+        name,
+        source=uri_of_model,
+        run_id=run_id,
+        tags={
+            _CHECKPOINT: record.tags[_CHECKPOINT],
+            _BITS_PER_DIM: repr(record.metrics[_BITS_PER_DIM]),
+            "experiment": record.key.partition("/")[0],
+            "prior": record.settings["prior"],
+        },
+        model_id=uri_of_model.removeprefix("models:/"),
+    )
+    best = min(_versions(client, name), key=lambda version: float(version.tags.get(_BITS_PER_DIM, "inf")))
+    client.set_registered_model_alias(name, BEST, best.version)
+    return f"{name} version {made.version}"
+
+
+def model_name(record: Record) -> str:
+    """The registered model that a training makes a version of."""
+    key = next(Path(images.path).parent.name for images in record.inputs)
+    return f"flow-{key}-{record.settings['bits']}bit"
+
+
+def checkpoint_at(uri: str, root: Path | None = None) -> Path:
+    """The checkpoint folder of a registered flow, fetched if it lies elsewhere.
+
+    Args:
+        uri: such as "models:/flow-photos-32px-1a2b3c4d-8bit@best".
+        root: the repository whose database is asked; None: the current folder.
+
+    Raises:
+        FlowpriorError: there is no such model, or it holds no flow of flowprior.
+    """
+    from flowprior.tracking.server import TrackingError
+
+    try:
+        with reached(root or Path.cwd()) as address:
+            import mlflow
+
+            mlflow.set_tracking_uri(address)
+            folder = Path(mlflow.artifacts.download_artifacts(uri))
+    except TrackingError as error:
+        raise FlowpriorError(f"no flow at {uri}: {error.__cause__ or error}".splitlines()[0]) from None
+    found = next((path.parent for path in sorted(folder.rglob("weights.safetensors"))), None)
+    if found is None:
+        raise FlowpriorError(f"{uri} holds no weights.safetensors; it was not made by flowprior")
+    return found
+
+
+def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    return list(client.search_model_versions(f"name='{name}'"))
+
+
+def _make_model(client: MlflowClient, name: str, record: Record) -> None:
+    from mlflow.exceptions import MlflowException
+
+    about = (
+        f"Flows trained on {record.inputs[0].name} ({record.settings['bits']} bits). `@{BEST}` has the fewest "
+        "validation bits per dimension. Load it by `flowprior.flows.load`, which builds the flow itself, or by "
+        "`mlflow.pytorch.load_model`, which gives (latents, log-determinants) of images."
+    )
+    try:
+        client.create_registered_model(name, description=about)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _log(client: MlflowClient, uri: str, run_id: str, record: Record) -> str:
+    """The flow as a model of its run; the address of that model.
+
+    It is stored as a traced graph, which loads without unpickling anything and without this package; the checkpoint
+    lies beside it.
+    """
+    import mlflow
+    import mlflow.pytorch
+    import numpy as np
+    import torch
+    from mlflow.models.signature import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    from flowprior import flows
+
+    assert record.checkpoint is not None
+    flow = flows.load(record.checkpoint)
+    single = np.dtype("float32")
+    signature = ModelSignature(
+        Schema([TensorSpec(single, (-1, *flow.shape), "images")]),
+        Schema([TensorSpec(single, (-1, flow.dimensions), "latents"), TensorSpec(single, (-1,), "log_det")]),
+    )
+    mlflow.set_tracking_uri(uri)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    ended = client.get_run(run_id).info.end_time
+    with warnings.catch_warnings(), mlflow.start_run(run_id=run_id):
+        warnings.filterwarnings("ignore", "No complete tensor found", UserWarning)
+        logged = mlflow.pytorch.log_model(
+            flow,
+            name="flow",
+            signature=signature,
+            # Two images: of one the graph would keep the number.
+            input_example=torch.zeros(2, *flow.shape),
+            serialization_format="pt2",
+            pip_requirements=[f"{package}=={_version(package)}" for package in ("torch", "numpy", "mlflow")],
+            extra_files=[str(record.checkpoint / name) for name in ("weights.safetensors", "config.json")],
+            metadata=json.loads((record.checkpoint / "config.json").read_text()),
+        )
+    # The run was opened again for it.
+    client.set_terminated(run_id, end_time=ended)
+    return str(logged.model_uri)
+
+
+def _version(package: str) -> str:
+    # Without what tells builds apart ("+cpu"): that is no version elsewhere.
+    return importlib.metadata.version(package).partition("+")[0]
