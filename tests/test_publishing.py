@@ -22,6 +22,7 @@ from flowprior.report import Layout
 from flowprior.tracking import TrackingError, publish, publish_experiment, serve, tracking_uri
 from flowprior.tracking.columns import VIEW
 from flowprior.tracking.sending import CURRENT, KIND
+from flowprior.tracking.server import addressed
 from flowprior.tracking.ui import _pages
 
 CHAVEZ = "tiny/denoising/chavez/flow_a/alpha=0.02"
@@ -95,7 +96,8 @@ class TestARun:
         files = {file.path for file in client.list_artifacts(done.runs[CHAVEZ])}
         assert files == {"reconstructions.png", "images.json", "history.csv", "settings.yaml", "log.txt"}
         group = client.get_experiment_by_name("tiny/photos-16px").experiment_id
-        table = client.load_table(group, "images.json", run_ids=[done.runs[CHAVEZ]])
+        with addressed(tracking_uri(root)):
+            table = client.load_table(group, "images.json", run_ids=[done.runs[CHAVEZ]])
         assert len(table) == 12 and "psnr" in table
         training = client.get_metric_history(done.runs["tiny/training/flow_a"], "loss_bits_per_dim")
         assert len(training) == 200
@@ -202,11 +204,11 @@ class TestRegisteredFlows:
         flow, trained = flows.load(uri), flows.load(Layout(experiment, root).flow("flow_a", ""))
         x = torch.rand(3, *flow.shape)
         assert torch.equal(flow.log_prob(x), trained.log_prob(x))
-        mlflow.set_tracking_uri(tracking_uri(root))
-        latents, log_det = mlflow.pytorch.load_model(uri)(x)
+        with addressed(tracking_uri(root)):
+            latents, log_det = mlflow.pytorch.load_model(uri)(x)
+            about = mlflow.models.get_model_info(uri)
         for found, wanted in zip((latents, log_det), trained(x), strict=True):
             torch.testing.assert_close(found, wanted)
-        about = mlflow.models.get_model_info(uri)
         assert [spec.name for spec in about.signature.inputs.inputs] == ["images"]
         assert [spec.name for spec in about.signature.outputs.inputs] == ["latents", "log_det"]
         version = client_of(root).get_model_version_by_alias(f"flow-{experiment.data.key}-8bit", "best")

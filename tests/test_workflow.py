@@ -138,9 +138,9 @@ class TestAFinishedRun:
         assert before["status"] == "published"
         rows = pd.read_parquet(finished / "results/smoke/rows.parquet")
         settings = rows.groupby(["task", "method", "prior", "setting"]).ngroups
-        assert len(before["runs"]) == settings + 1  # and one training
+        assert len(before["runs"]) == settings + 2  # and one training, and the whole
         output = snakemake(finished, *SMOKE, "--forcerun", "publish", "--", "publish")
-        assert f"0 new of {settings + 1} runs" in output
+        assert f"0 new of {settings + 2} runs" in output
         assert json.loads((finished / "results/smoke/published.json").read_text())["runs"] == before["runs"]
 
     def test_a_server_out_of_reach_is_said_and_stops_nothing(self, finished):

@@ -91,7 +91,7 @@ def _of_job(
             artifacts={
                 "reconstructions.png": partial(grid, layout, job, place),
                 "settings.yaml": partial(_write_settings, _settings(layout, job, point)),
-                **({"history.csv": partial(trace.to_csv, index=False)} if trace is not None else {}),
+                **({"history.csv": partial(write_history, trace)} if trace is not None else {}),
                 **facts.log_of(layout, solving_step(job)),
             },
             tables={"images.json": partial(_table, images)},
@@ -155,6 +155,15 @@ def _settings(layout: Layout, job: Job, point: Point) -> dict[str, Any]:
 
 def _write_settings(settings: dict[str, Any], target: Path) -> None:
     target.write_text(yaml.safe_dump(json.loads(json.dumps(settings)), sort_keys=False))
+
+
+def write_history(trace: pd.DataFrame, target: Path) -> None:
+    """Write every recorded step of every image as CSV."""
+    # Thousands of lines for each of hundreds of settings: ten times as fast as by pandas.
+    import pyarrow as pa
+    from pyarrow import csv
+
+    csv.write_csv(pa.Table.from_pandas(trace, preserve_index=False), target)
 
 
 def _table(images: pd.DataFrame) -> pd.DataFrame:

@@ -19,8 +19,7 @@ _KIND_TAG, _KIND = "mlflow.experimentKind", "custom_model_development"
 _NOTE_TAG = "mlflow.note.content"
 _COLUMNS = (
     *("params.`task`", "params.`method`", "params.`setting`", "tags.`selected_by`"),
-    *("metrics.`psnr`", "metrics.`ssim`", "metrics.`seconds_per_image`", "metrics.`evaluations`"),
-    *("attributes.`Models`", "tags.`host`"),
+    *("metrics.`psnr`", "metrics.`ssim`", "metrics.`seconds_per_image`"),
 )
 _NOTE = f"""One run for each training, one for each task, method and setting over all its test images, and `aggregate`
 with the tables and the report. They lie beneath the call of the workflow that made them.

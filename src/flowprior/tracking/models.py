@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from flowprior.errors import FlowpriorError
 from flowprior.records import Record
-from flowprior.tracking.server import reached
+from flowprior.tracking.server import TrackingError, addressed, reached
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -38,19 +38,16 @@ def register(client: MlflowClient, uri: str, run_id: str, record: Record) -> str
         return None
     if not versions:
         _make_model(client, name, record)
-    uri_of_model = _log(client, uri, run_id, record)
-    made = client.create_model_version(
-        name,
-        source=uri_of_model,
-        run_id=run_id,
-        tags={
-            _CHECKPOINT: record.tags[_CHECKPOINT],
-            _BITS_PER_DIM: repr(record.metrics[_BITS_PER_DIM]),
-            "experiment": record.key.partition("/")[0],
-            "prior": record.settings["prior"],
-        },
-        model_id=uri_of_model.removeprefix("models:/"),
-    )
+    tags = {
+        _CHECKPOINT: record.tags[_CHECKPOINT],
+        _BITS_PER_DIM: repr(record.metrics[_BITS_PER_DIM]),
+        "experiment": record.key.partition("/")[0],
+        "prior": record.settings["prior"],
+    }
+    with addressed(uri):
+        model = _log(client, run_id, record)
+        identity = model.removeprefix("models:/")
+        made = client.create_model_version(name, source=model, run_id=run_id, tags=tags, model_id=identity)
     best = min(_versions(client, name), key=lambda version: float(version.tags.get(_BITS_PER_DIM, "inf")))
     client.set_registered_model_alias(name, BEST, best.version)
     return f"{name} version {made.version}"
@@ -72,13 +69,10 @@ def checkpoint_at(uri: str, root: Path | None = None) -> Path:
     Raises:
         FlowpriorError: there is no such model, or it holds no flow of flowprior.
     """
-    from flowprior.tracking.server import TrackingError
-
     try:
-        with reached(root or Path.cwd()) as address:
+        with reached(root or Path.cwd()) as address, addressed(address):
             import mlflow
 
-            mlflow.set_tracking_uri(address)
             folder = Path(mlflow.artifacts.download_artifacts(uri))
     except TrackingError as error:
         raise FlowpriorError(f"no flow at {uri}: {error.__cause__ or error}".splitlines()[0]) from None
@@ -107,7 +101,7 @@ def _make_model(client: MlflowClient, name: str, record: Record) -> None:
             raise
 
 
-def _log(client: MlflowClient, uri: str, run_id: str, record: Record) -> str:
+def _log(client: MlflowClient, run_id: str, record: Record) -> str:
     """The flow as a model of its run; the address of that model.
 
     It is stored as a traced graph, which loads without unpickling anything and without this package; the checkpoint
@@ -129,7 +123,6 @@ def _log(client: MlflowClient, uri: str, run_id: str, record: Record) -> str:
         Schema([TensorSpec(single, (-1, *flow.shape), "images")]),
         Schema([TensorSpec(single, (-1, flow.dimensions), "latents"), TensorSpec(single, (-1,), "log_det")]),
     )
-    mlflow.set_tracking_uri(uri)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     ended = client.get_run(run_id).info.end_time
     with warnings.catch_warnings(), mlflow.start_run(run_id=run_id):

@@ -65,7 +65,8 @@ def publish(
         from flowprior.tracking.models import register
 
         client, wanted = MlflowClient(tracking_uri=uri), list(records)
-        groups = {record.group: _Group(client, record.group, uri, root, invocation) for record in wanted}
+        names = dict.fromkeys(record.group for record in wanted)
+        groups = {name: _Group(client, name, uri, root, invocation) for name in names}
         runs: dict[str, str] = {}
         new, models = 0, list[str]()
         for done, record in enumerate(wanted):
@@ -93,6 +94,7 @@ class _Group:
         self._sender = Sender(client, self._identity)
         self._runs: dict[str, list[Run]] = {}
         self._parent: str | None = None
+        self._seconds: list[float] = []
         for run in _all_runs(client, self._identity):
             tags = run.data.tags
             if tags.get(KIND) == INVOCATION:
@@ -116,6 +118,7 @@ class _Group:
         """A new run of a record."""
         if self._parent is None:
             self._parent = self._sender.begin_invocation(self._invocation)
+        self._seconds.append(record.seconds)
         return self._sender.send(record, self._parent)
 
     def close(self, current: dict[str, str]) -> None:
@@ -125,6 +128,8 @@ class _Group:
                 if current.get(key) != run.info.run_id:
                     self._mark(run, {CURRENT: "no"})
         if self._parent is not None:
+            for name, value in (("runs", len(self._seconds)), ("computing_seconds", sum(self._seconds))):
+                self._client.log_metric(self._parent, name, value)
             self._client.set_terminated(self._parent)
 
     def _mark(self, run: Run, marks: dict[str, str]) -> None:

@@ -56,6 +56,22 @@ def reached(root: Path) -> Iterator[str]:
             raise TrackingError(f"{shown(uri)} cannot be written to: {_reason(error)}") from error
 
 
+@contextmanager
+def addressed(uri: str) -> Iterator[None]:
+    """MLflow's functions that take no address mean this one, as long as the block lasts."""
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        # It also wrote the variable that says where records go.
+        mlflow.set_tracking_uri(before)  # type: ignore[arg-type]
+        if before is None:
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
 def is_local(uri: str) -> bool:
     """Whether the records are in a file of this machine."""
     return uri.startswith("sqlite:")
