@@ -268,6 +268,7 @@ def _write_job(path: Path, rule: str, wildcards: dict[str, str]) -> None:
 
 
 def _write_benchmarks(layout: Layout) -> None:
-    for _, path in layout.benchmarks():
+    for step in layout.steps():
+        path = layout.benchmark(step)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("s\th:m:s\tmax_rss\n12.5\t0:00:12\t812.4\n")

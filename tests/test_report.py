@@ -81,7 +81,7 @@ def results(built):
 def test_it_writes_exactly_the_files_it_names(built):
     experiment, root = built
     layout = Layout(experiment, root)
-    written = [layout.page, *(layout.results / "figures").iterdir(), *(layout.results / "tables").iterdir()]
+    written = [layout.page, layout.provenance, layout.settings, *(layout.results / "figures").iterdir(), *(layout.results / "tables").iterdir()]
     assert sorted(outputs(experiment)) == sorted(path.relative_to(root).as_posix() for path in written)
     assert all(path.stat().st_size > 100 for path in written)
 
@@ -284,8 +284,8 @@ def test_without_benchmarks_samples_manifest_or_history_the_page_still_stands(tm
     experiment = tiny_experiment(methods={"map": {}}, tasks=ONE_TASK, reference=None)
     fabricate(tmp_path, experiment)
     layout = Layout(experiment, tmp_path)
-    for _, path in layout.benchmarks():
-        path.unlink(missing_ok=True)
+    for step in layout.steps():
+        layout.benchmark(step).unlink(missing_ok=True)
     for path in (
         layout.flow("flow_a", "samples.npy"),
         layout.flow("flow_a", "history.jsonl"),

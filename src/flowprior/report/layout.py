@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from flowprior.params import Experiment
-from flowprior.plan import SOLVED_SPLITS, jobs
+from flowprior.plan import SOLVED_SPLITS, fetched, jobs
+
+
+class Step(NamedTuple):
+    """A job of the workflow: its rule, and the wildcards that tell it from others of the rule."""
+
+    rule: str
+    wildcards: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,16 @@ class Layout:
         """The HTML page."""
         return self.results / "report.html"
 
+    @property
+    def provenance(self) -> Path:
+        """What the page was made of, by what, where and when (`flowprior.provenance.collected`)."""
+        return self.results / "provenance.json"
+
+    @property
+    def settings(self) -> Path:
+        """The settings as they were resolved, for `snakemake --configfile`."""
+        return self.results / "settings.yaml"
+
     def figure(self, name: str) -> Path:
         """A figure without its ending."""
         return self.results / "figures" / name
@@ -58,26 +76,55 @@ class Layout:
 
     def images(self, task: str, method: str, prior: str, chunk: int, split: str = "test") -> Path:
         """The reconstructions of one chunk of settings."""
-        return self.results / "reconstructions" / task / method / prior / split / f"{chunk}.images.npy"
+        return self._chunk(task, method, prior, chunk, split, "images.npy")
+
+    def rows(self, task: str, method: str, prior: str, chunk: int, split: str = "test") -> Path:
+        """The rows of one chunk of settings."""
+        return self._chunk(task, method, prior, chunk, split, "rows.parquet")
 
     def job(self, task: str, method: str, prior: str, chunk: int, split: str = "test") -> Path:
         """What the job of one chunk of settings says of itself (`flowprior.provenance.JobFacts`)."""
-        return self.results / "reconstructions" / task / method / prior / split / f"{chunk}.job.json"
+        return self._chunk(task, method, prior, chunk, split, "job.json")
+
+    def _chunk(self, task: str, method: str, prior: str, chunk: int, split: str, ending: str) -> Path:
+        return self.results / "reconstructions" / task / method / prior / split / f"{chunk}.{ending}"
 
     def training_job(self, prior: str) -> Path:
         """What the job that trained a flow says of itself."""
         return self.flow(prior, "job.json")
 
-    def benchmarks(self) -> list[tuple[str, Path]]:
-        """(rule, file with its time and memory) of every job before the report; a file may be missing."""
+    def steps(self) -> list[Step]:
+        """Every job before the report, in the order of the workflow."""
         experiment = self.experiment
         solved = jobs(experiment)
-        steps = ["download", "prepare", *(f"train/{prior}" for prior in experiment.priors)]
-        steps += ["gaussian"] if any(job.prior == "gaussian" for job in solved) else []
-        steps += [f"measure/{task}/{split}" for task in experiment.tasks for split in SOLVED_SPLITS]
-        steps += ["/".join(["reconstruct", *map(str, job)]) for job in solved]
-        steps += ["evaluate"]
-        return [(step.partition("/")[0], self.results / "benchmarks" / f"{step}.tsv") for step in steps]
+        steps = [Step("download", {})] if fetched(experiment) else []
+        steps += [Step("prepare", {}), *(Step("train", {"prior": prior}) for prior in experiment.priors)]
+        steps += [Step("gaussian", {})] if any(job.prior == "gaussian" for job in solved) else []
+        steps += [
+            Step("measure", {"task": task, "split": split}) for task in experiment.tasks for split in SOLVED_SPLITS
+        ]
+        steps += [
+            Step("reconstruct", {name: str(value) for name, value in job._asdict().items()}) for job in solved
+        ]
+        return [*steps, Step("evaluate", {})]
+
+    def benchmark(self, step: Step) -> Path:
+        """Time and memory of a job, as Snakemake wrote them; may be missing."""
+        return self.results / "benchmarks" / f"{'/'.join([step.rule, *step.wildcards.values()])}.tsv"
+
+    def job_file(self, step: Step) -> Path | None:
+        """What a job says of itself; None where its rule writes no such file."""
+        named = step.wildcards
+        if step.rule == "train":
+            return self.training_job(named["prior"])
+        if step.rule == "reconstruct":
+            return self.job(named["task"], named["method"], named["prior"], int(named["chunk"]), named["split"])
+        return None
+
+    @property
+    def gaussian(self) -> Path:
+        """The Gaussian of the training images, where a method needs it."""
+        return self.flow("gaussian", "gaussian.npz")
 
 
 def figure_names(experiment: Experiment) -> list[str]:
@@ -110,4 +157,4 @@ def outputs(experiment: Experiment) -> list[str]:
     layout = Layout(experiment)
     figures = [f"{layout.figure(name)}.{kind}" for name in figure_names(experiment) for kind in ("png", "pdf")]
     tables = [f"{layout.table(name)}.{kind}" for name in table_names(experiment) for kind in ("csv", "tex")]
-    return [layout.page.as_posix(), *figures, *tables]
+    return [path.as_posix() for path in (layout.page, layout.provenance, layout.settings)] + figures + tables

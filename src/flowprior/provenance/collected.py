@@ -1,0 +1,186 @@
+"""Everything that is known of how a page came about, as one dictionary: `provenance.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from flowprior.images.checksums import of_file
+from flowprior.params import SPLITS, Experiment
+from flowprior.plan import SOLVED_SPLITS, jobs
+from flowprior.provenance.data import pinned, raw_checksums
+from flowprior.provenance.invocation import Invocation
+from flowprior.provenance.machine import machine, versions
+from flowprior.provenance.reproducing import commands, settings_text
+from flowprior.provenance.source import commit
+from flowprior.provenance.times import JobEntry, job_entries
+from flowprior.report.layout import Layout, table_names
+
+#: Changes when the meaning of an entry does.
+FORMAT = 1
+#: Rules whose jobs write down what they are.
+SELF_DESCRIBING = ("train", "reconstruct")
+LOCK = "requirements.lock"
+
+
+def collect(experiment: Experiment, root: Path, asked: Experiment | None = None) -> dict[str, Any]:
+    """Read, never write: the same files on the same machine give the same dictionary.
+
+    A file that is missing leaves its entry None or out; nothing is guessed.
+
+    Args:
+        experiment: what ran.
+        root: the repository root.
+        asked: the experiment with the methods that were left out; default: there were none.
+
+    Returns:
+        Numbers, texts, lists and dictionaries alone, ready for JSON.
+    """
+    layout, asked = Layout(experiment, root), asked or experiment
+    manifest = _json(layout.prepared("manifest.json"))
+    raw = raw_checksums(experiment.data, manifest)
+    entries = job_entries(layout)
+    state = commit(root)
+    source = {"commit": state.name, "diff": _checksum(state.diff), "lock": _hash(root / LOCK)}
+    here = {"commit": source["commit"], "diff": source["diff"]}
+    text = settings_text(asked)
+    called = Invocation.read(layout.invocation)
+    return {
+        "format": FORMAT,
+        "experiment": experiment.name,
+        "title": experiment.title or experiment.name,
+        "settings": asked.model_dump(mode="json"),
+        "settings_hash": f"sha256:{hashlib.sha256(text.encode()).hexdigest()}",
+        "source": source,
+        "data": {
+            "source": experiment.data.source,
+            "pinned": pinned(experiment.data, root),
+            "raw": raw,
+            "prepared": hashes(root, (layout.prepared(f"{split}.npy") for split in SPLITS)),
+        },
+        "flows": {prior: _flow(layout, prior) for prior in experiment.priors},
+        "seeds": _seeds(layout),
+        "machines": _places(entries),
+        "written": {"host": socket.gethostname(), **machine(), "versions": versions()},
+        "commits": _commits(entries, here),
+        "jobs": [_job(entry) for entry in entries],
+        "undescribed": sum(entry.host is None for entry in entries if entry.rule in SELF_DESCRIBING),
+        "files": hashes(root, result_files(layout)),
+        "invocation": asdict(called) if called else None,
+        "reproduce": commands(asked, source, _others(entries, here), list(raw)),
+    }
+
+
+def result_files(layout: Layout) -> Iterator[Path]:
+    """Every file of the results whose content is recorded, beside weights and images."""
+    experiment = layout.experiment
+    solved = jobs(experiment)
+    if any(job.prior == "gaussian" for job in solved):
+        yield layout.gaussian
+    for task in experiment.tasks:
+        for split in SOLVED_SPLITS:
+            yield layout.measurement(task, split)
+    for job in solved:
+        place = (job.task, job.method, job.prior, job.chunk, job.split)
+        yield layout.rows(*place)
+        yield layout.images(*place)
+    for name in ("rows.parquet", "traces.parquet", "summary.csv", "paired.csv", "metrics.json"):
+        yield layout.results / name
+    for name in table_names(experiment):
+        for ending in ("csv", "tex"):
+            yield layout.table(name).with_suffix(f".{ending}")
+
+
+def hashes(root: Path, paths: Iterable[Path]) -> dict[str, str]:
+    """Path below the root -> checksum, of those files that exist."""
+    return {path.relative_to(root).as_posix(): of_file(path) for path in paths if path.exists()}
+
+
+def listed_hashes(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Every file of a `provenance.json` with the checksum it had; the raw images come first."""
+    listed = {**provenance["data"]["raw"], **provenance["data"]["prepared"]}
+    listed |= {flow["file"]: flow["hash"] for flow in provenance["flows"].values() if flow["hash"]}
+    listed |= provenance["files"]
+    listed[f"results/{provenance['experiment']}/settings.yaml"] = provenance["settings_hash"]
+    if provenance["source"]["lock"]:
+        listed[LOCK] = provenance["source"]["lock"]
+    return listed
+
+
+def _flow(layout: Layout, prior: str) -> dict[str, Any]:
+    config, weights = _json(layout.flow(prior, "config.json")), layout.flow(prior, "weights.safetensors")
+    return {
+        "file": weights.relative_to(layout.root).as_posix(),
+        "hash": _hash(weights),
+        "bits_per_dim": config.get("bits_per_dim"),
+        "parameters": config.get("parameters"),
+    }
+
+
+def _seeds(layout: Layout) -> list[int]:
+    """The experiment's, and those of its rows: one number unless rows of several runs were mixed."""
+    path = layout.results / "rows.parquet"
+    found = pd.read_parquet(path, columns=["seed"])["seed"].unique() if path.exists() else []
+    return sorted({layout.experiment.seed, *map(int, found)})
+
+
+def _places(entries: Iterable[JobEntry]) -> list[dict[str, Any]]:
+    """Each host, device and set of versions once, with how many jobs ran there."""
+    places: list[dict[str, Any]] = []
+    for entry in entries:
+        if entry.host is None:
+            continue
+        place = {"host": entry.host, "device": entry.device, "versions": entry.versions}
+        found = next((known for known in places if place.items() <= known.items()), None)
+        if found is None:
+            found = {**place, "jobs": 0}
+            places.append(found)
+        found["jobs"] += 1
+    return places
+
+
+def _commits(entries: Iterable[JobEntry], here: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each state of the source tree with how many jobs it ran; that of the page comes first."""
+    states = [{**here, "jobs": 0}]
+    for entry in entries:
+        if entry.host is None:
+            continue
+        state = {"commit": entry.commit, "diff": _checksum(entry.diff)}
+        found = next((known for known in states if state.items() <= known.items()), None)
+        if found is None:
+            found = {**state, "jobs": 0}
+            states.append(found)
+        found["jobs"] += 1
+    return states
+
+
+def _others(entries: Iterable[JobEntry], here: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{state['commit'] or 'no commit'}{' with changes of ' + state['diff'] if state['diff'] else ''}"
+        for state in _commits(entries, here)[1:]
+    ]
+
+
+def _job(entry: JobEntry) -> dict[str, Any]:
+    """An entry without its versions, which stand once for each place."""
+    facts = {name: value for name, value in asdict(entry).items() if name != "versions"}
+    return {**facts, "diff": _checksum(entry.diff)}
+
+
+def _checksum(digits: str | None) -> str | None:
+    return f"sha256:{digits}" if digits else None
+
+
+def _hash(path: Path) -> str | None:
+    return of_file(path) if path.exists() else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
