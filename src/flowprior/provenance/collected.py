@@ -14,7 +14,7 @@ import pandas as pd
 
 from flowprior.images.checksums import of_file
 from flowprior.params import SPLITS, Experiment
-from flowprior.plan import SOLVED_SPLITS, jobs
+from flowprior.plan import jobs
 from flowprior.provenance.data import pinned, raw_checksums
 from flowprior.provenance.invocation import Invocation
 from flowprior.provenance.machine import machine, versions
@@ -84,9 +84,8 @@ def result_files(layout: Layout) -> Iterator[Path]:
     solved = jobs(experiment)
     if any(job.prior == "gaussian" for job in solved):
         yield layout.gaussian
-    for task in experiment.tasks:
-        for split in SOLVED_SPLITS:
-            yield layout.measurement(task, split)
+    for task, split in layout.measured():
+        yield layout.measurement(task, split)
     for job in solved:
         place = (job.task, job.method, job.prior, job.chunk, job.split)
         yield layout.rows(*place)

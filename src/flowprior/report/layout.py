@@ -100,13 +100,17 @@ class Layout:
         steps = [Step("download", {})] if fetched(experiment) else []
         steps += [Step("prepare", {}), *(Step("train", {"prior": prior}) for prior in experiment.priors)]
         steps += [Step("gaussian", {})] if any(job.prior == "gaussian" for job in solved) else []
-        steps += [
-            Step("measure", {"task": task, "split": split}) for task in experiment.tasks for split in SOLVED_SPLITS
-        ]
+        steps += [Step("measure", {"task": task, "split": split}) for task, split in self.measured()]
         steps += [
             Step("reconstruct", {name: str(value) for name, value in job._asdict().items()}) for job in solved
         ]
         return [*steps, Step("evaluate", {})]
+
+    def measured(self) -> list[tuple[str, str]]:
+        """(task, split) of every measurement: those that a method solves, and the test images', which are shown."""
+        needed = {(job.task, job.split) for job in jobs(self.experiment)}
+        needed |= {(task, "test") for task in self.experiment.tasks}
+        return [(task, split) for task in self.experiment.tasks for split in SOLVED_SPLITS if (task, split) in needed]
 
     def benchmark(self, step: Step) -> Path:
         """Time and memory of a job, as Snakemake wrote them; may be missing."""
