@@ -28,6 +28,7 @@ FORMAT = 1
 #: Rules whose jobs write down what they are.
 SELF_DESCRIBING = ("train", "reconstruct")
 LOCK = "requirements.lock"
+PREPARED = tuple(f"{split}.npy" for split in SPLITS)
 
 
 def collect(experiment: Experiment, root: Path, asked: Experiment | None = None) -> dict[str, Any]:
@@ -47,9 +48,10 @@ def collect(experiment: Experiment, root: Path, asked: Experiment | None = None)
     manifest = _json(layout.prepared("manifest.json"))
     raw = raw_checksums(experiment.data, manifest)
     entries = job_entries(layout)
+    described = [entry for entry in entries if entry.host is not None]
     state = commit(root)
     source = {"commit": state.name, "diff": _checksum(state.diff), "lock": _hash(root / LOCK)}
-    here = {"commit": source["commit"], "diff": source["diff"]}
+    commits = _commits(described, {"commit": source["commit"], "diff": source["diff"]})
     text = settings_text(asked)
     called = Invocation.read(layout.invocation)
     return {
@@ -63,18 +65,18 @@ def collect(experiment: Experiment, root: Path, asked: Experiment | None = None)
             "source": experiment.data.source,
             "pinned": pinned(experiment.data, root),
             "raw": raw,
-            "prepared": hashes(root, (layout.prepared(f"{split}.npy") for split in SPLITS)),
+            "prepared": {_name(layout, path): _hash(path) for path in map(layout.prepared, PREPARED)},
         },
         "flows": {prior: _flow(layout, prior) for prior in experiment.priors},
         "seeds": _seeds(layout),
-        "machines": _places(entries),
+        "machines": _places(described),
         "written": {"host": socket.gethostname(), **machine(), "versions": versions()},
-        "commits": _commits(entries, here),
+        "commits": commits,
         "jobs": [_job(entry) for entry in entries],
         "undescribed": sum(entry.host is None for entry in entries if entry.rule in SELF_DESCRIBING),
         "files": hashes(root, result_files(layout)),
         "invocation": asdict(called) if called else None,
-        "reproduce": commands(asked, source, _others(entries, here), list(raw)),
+        "reproduce": commands(asked, source, _others(commits[1:]), list(raw)),
     }
 
 
@@ -103,20 +105,22 @@ def hashes(root: Path, paths: Iterable[Path]) -> dict[str, str]:
 
 
 def listed_hashes(provenance: Mapping[str, Any]) -> dict[str, str]:
-    """Every file of a `provenance.json` with the checksum it had; the raw images come first."""
-    listed = {**provenance["data"]["raw"], **provenance["data"]["prepared"]}
-    listed |= {flow["file"]: flow["hash"] for flow in provenance["flows"].values() if flow["hash"]}
-    listed |= provenance["files"]
-    listed[f"results/{provenance['experiment']}/settings.yaml"] = provenance["settings_hash"]
-    if provenance["source"]["lock"]:
-        listed[LOCK] = provenance["source"]["lock"]
-    return listed
+    """Every file of a `provenance.json` that had a checksum; the raw images come first."""
+    listed = {
+        **provenance["data"]["raw"],
+        **provenance["data"]["prepared"],
+        **{flow["file"]: flow["hash"] for flow in provenance["flows"].values()},
+        **provenance["files"],
+        f"results/{provenance['experiment']}/settings.yaml": provenance["settings_hash"],
+        LOCK: provenance["source"]["lock"],
+    }
+    return {name: checksum for name, checksum in listed.items() if checksum}
 
 
 def _flow(layout: Layout, prior: str) -> dict[str, Any]:
     config, weights = _json(layout.flow(prior, "config.json")), layout.flow(prior, "weights.safetensors")
     return {
-        "file": weights.relative_to(layout.root).as_posix(),
+        "file": _name(layout, weights),
         "hash": _hash(weights),
         "bits_per_dim": config.get("bits_per_dim"),
         "parameters": config.get("parameters"),
@@ -126,44 +130,36 @@ def _flow(layout: Layout, prior: str) -> dict[str, Any]:
 def _seeds(layout: Layout) -> list[int]:
     """The experiment's, and those of its rows: one number unless rows of several runs were mixed."""
     path = layout.results / "rows.parquet"
-    found = pd.read_parquet(path, columns=["seed"])["seed"].unique() if path.exists() else []
-    return sorted({layout.experiment.seed, *map(int, found)})
+    seeds = set(pd.read_parquet(path, columns=["seed"])["seed"].astype(int)) if path.exists() else set()
+    return sorted({layout.experiment.seed} | seeds)
 
 
 def _places(entries: Iterable[JobEntry]) -> list[dict[str, Any]]:
     """Each host, device and set of versions once, with how many jobs ran there."""
-    places: list[dict[str, Any]] = []
-    for entry in entries:
-        if entry.host is None:
-            continue
-        place = {"host": entry.host, "device": entry.device, "versions": entry.versions}
-        found = next((known for known in places if place.items() <= known.items()), None)
-        if found is None:
-            found = {**place, "jobs": 0}
-            places.append(found)
-        found["jobs"] += 1
-    return places
+    return _tally({name: getattr(entry, name) for name in ("host", "device", "versions")} for entry in entries)
 
 
 def _commits(entries: Iterable[JobEntry], here: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Each state of the source tree with how many jobs it ran; that of the page comes first."""
-    states = [{**here, "jobs": 0}]
-    for entry in entries:
-        if entry.host is None:
-            continue
-        state = {"commit": entry.commit, "diff": _checksum(entry.diff)}
-        found = next((known for known in states if state.items() <= known.items()), None)
-        if found is None:
-            found = {**state, "jobs": 0}
-            states.append(found)
-        found["jobs"] += 1
-    return states
+    states = ({"commit": entry.commit, "diff": _checksum(entry.diff)} for entry in entries)
+    return _tally(states, here)
 
 
-def _others(entries: Iterable[JobEntry], here: Mapping[str, Any]) -> list[str]:
+def _tally(states: Iterable[Mapping[str, Any]], *first: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each state once, in the order of its first job, with its number of jobs."""
+    found = [{**state, "jobs": 0} for state in first]
+    for state in states:
+        known = next((known for known in found if state.items() <= known.items()), None)
+        if known is None:
+            found.append(known := {**state, "jobs": 0})
+        known["jobs"] += 1
+    return found
+
+
+def _others(states: Iterable[Mapping[str, Any]]) -> list[str]:
     return [
         f"{state['commit'] or 'no commit'}{' with changes of ' + state['diff'] if state['diff'] else ''}"
-        for state in _commits(entries, here)[1:]
+        for state in states
     ]
 
 
@@ -171,6 +167,10 @@ def _job(entry: JobEntry) -> dict[str, Any]:
     """An entry without its versions, which stand once for each place."""
     facts = {name: value for name, value in asdict(entry).items() if name != "versions"}
     return {**facts, "diff": _checksum(entry.diff)}
+
+
+def _name(layout: Layout, path: Path) -> str:
+    return path.relative_to(layout.root).as_posix()
 
 
 def _checksum(digits: str | None) -> str | None:

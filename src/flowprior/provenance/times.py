@@ -111,7 +111,9 @@ def step_times(entries: Iterable[JobEntry]) -> list[StepTime]:
             jobs=len(found),
             total=sum(entry.seconds or 0.0 for entry in found),
             longest=max(entry.seconds or 0.0 for entry in found),
-            memory=max((entry.peak_memory_mb for entry in found if entry.peak_memory_mb is not None), default=float("nan")),
+            memory=max(
+                (entry.peak_memory_mb for entry in found if entry.peak_memory_mb is not None), default=float("nan")
+            ),
         )
         for rule, found in rules.items()
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,9 @@ def verify(results: Path, rows: int = 6, solve: int = 3, seed: int = 0) -> Verdi
     """
     results = Path(results)
     provenance = read(results / "provenance.json")
-    root = results.resolve().parents[1]
+    if (name := provenance["experiment"]) != (folder := Path(os.path.abspath(results))).name:  # noqa: PTH100
+        raise FlowpriorError(f"{results} holds the results of '{name}'; give the folder that name again")
+    root = folder.parents[1]  # where a link leads to is not where prepared/ lies
     experiment = experiment_from(provenance["settings"])
     differences, count = _files(root, experiment, provenance)
     differences += _stale_inputs(provenance)

@@ -101,9 +101,7 @@ class Layout:
         steps += [Step("prepare", {}), *(Step("train", {"prior": prior}) for prior in experiment.priors)]
         steps += [Step("gaussian", {})] if any(job.prior == "gaussian" for job in solved) else []
         steps += [Step("measure", {"task": task, "split": split}) for task, split in self.measured()]
-        steps += [
-            Step("reconstruct", {name: str(value) for name, value in job._asdict().items()}) for job in solved
-        ]
+        steps += [Step("reconstruct", {name: str(value) for name, value in job._asdict().items()}) for job in solved]
         return [*steps, Step("evaluate", {})]
 
     def measured(self) -> list[tuple[str, str]]:
