@@ -348,7 +348,7 @@ def test_what_ran_where_names_hashes_machines_jobs_and_commands(html, built):
     (train,) = [row for row in rows if row[:2] == ["train", "flow_a"]]
     assert train[2:] == ["12.5 s", "812", "node7", "cpu (Some processor)", "4242", "c0ffeec0ffee"]
     assert len([row for row in rows if row[0] == "reconstruct" and len(row) == 8]) == len(jobs(experiment))
-    assert "This page is of several states of the source tree" in html
+    assert "of several states of the source tree" in html
     for line in json.loads(layout.provenance.read_text())["reproduce"]:
         assert line in unescape(html)
 

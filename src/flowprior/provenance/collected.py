@@ -157,8 +157,9 @@ def _tally(states: Iterable[Mapping[str, Any]], *first: Mapping[str, Any]) -> li
 
 
 def _others(states: Iterable[Mapping[str, Any]]) -> list[str]:
+    """States as a comment has room for them; all digits of the diffs stand in "commits"."""
     return [
-        f"{state['commit'] or 'no commit'}{' with changes of ' + state['diff'] if state['diff'] else ''}"
+        (state["commit"] or "no commit") + (f" with changes of {state['diff'][:19]}..." if state["diff"] else "")
         for state in states
     ]
 

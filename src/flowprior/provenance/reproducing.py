@@ -45,10 +45,10 @@ def commands(
     else:
         lines.append("# The source tree was in no repository: its commit is not known.")
     if source["diff"]:
-        lines.append("# The tree held changes that no commit has: apply them first. `git diff HEAD` must then print")
-        lines.append(f"# what has the checksum {source['diff']}")
+        lines.append("# The tree held changes that no commit has: apply them first. What this prints must then have")
+        lines.append(f"# the checksum {source['diff']}: git diff HEAD -- . ':!results' ':!dvc.lock'")
     for other in others:
-        lines.append(f"# Some jobs ran at {other}.")
+        lines.append(f"# Some jobs ran at {other}")
     lines.append("make install")
     if raw and not fetched(asked):
         lines.append(f"# The raw images must lie here, with the checksums above: {', '.join(raw)}")
