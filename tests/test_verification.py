@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import subprocess
 from dataclasses import asdict
 
 import numpy as np
@@ -128,7 +129,10 @@ class TestCollecting:
         ]
         (tmp_path / "program.py").write_text("two")
         found = collect(experiment, tmp_path)
-        assert any(found["source"]["diff"] in line for line in found["reproduce"])
+        digits = found["source"]["diff"].removeprefix("sha256:")
+        assert any(digits in line for line in found["reproduce"])
+        (command,) = [line for line in found["reproduce"] if line.startswith("git diff")]
+        assert subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True).stdout[:64] == digits
 
     def test_what_was_called_is_kept(self, tree, changed):
         assert collect(tree.experiment, tree.root)["invocation"] is None

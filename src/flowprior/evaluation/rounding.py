@@ -32,7 +32,7 @@ def psnr_interval(stored: torch.Tensor, reference: torch.Tensor) -> Interval:
     Example:
         >>> low, high = psnr_interval(torch.full((1, 3, 4, 4), 0.2), torch.zeros(1, 3, 4, 4))
         >>> low.round(decimals=2).item(), high.round(decimals=2).item()
-        (13.89, 14.06)
+        (13.89, 14.07)
     """
     error = 10 ** (-psnr(stored, reference) / 20)
     reach = HALF_LEVEL + SLACK

@@ -45,8 +45,9 @@ def commands(
     else:
         lines.append("# The source tree was in no repository: its commit is not known.")
     if source["diff"]:
-        lines.append("# The tree held changes that no commit has: apply them first. What this prints must then have")
-        lines.append(f"# the checksum {source['diff']}: git diff HEAD -- . ':!results' ':!dvc.lock'")
+        lines.append("# The tree held changes that no commit has. Apply them first; this must then print")
+        lines.append(f"# {source['diff'].partition(':')[2]}:")
+        lines.append("git diff HEAD -- . ':!results' ':!dvc.lock' | sha256sum")
     for other in others:
         lines.append(f"# Some jobs ran at {other}")
     lines.append("make install")
