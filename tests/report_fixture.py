@@ -17,7 +17,7 @@ from flowprior.params import Experiment
 from flowprior.plan import SOLVED_SPLITS, jobs
 from flowprior.provenance.job import JobFacts
 from flowprior.report import Layout
-from flowprior.report.layout import solving_step
+from flowprior.report.layout import Step
 
 SIDE = 16
 TRACE_POINTS = 6
@@ -68,7 +68,7 @@ def fabricate(root: Path, experiment: Experiment, images: dict[str, np.ndarray] 
     _write_prepared(layout, images)
     for prior in experiment.priors:
         _write_flow(layout, prior)
-        _write_job(layout, f"train/{prior}", layout.flow(prior, "job.json"), {"prior": prior})
+        _write_job(layout, Step.training(prior))
     for task in experiment.tasks:
         for split in SOLVED_SPLITS:
             _write_measurement(layout, task, split, images[split][: _count(experiment, split)])
@@ -89,8 +89,7 @@ def fabricate(root: Path, experiment: Experiment, images: dict[str, np.ndarray] 
         for kind, tables in (("rows", rows), ("traces", traces)):
             own = pd.concat(tables[-len(points) :], ignore_index=True)
             own.to_parquet(layout.solved(job, f"{kind}.parquet"), index=False)
-        wildcards = {name: str(value) for name, value in job._asdict().items()}
-        _write_job(layout, solving_step(job), layout.solved(job, "job.json"), wildcards)
+        _write_job(layout, Step.solving(job))
     write_evaluation(layout, pd.concat(rows, ignore_index=True), pd.concat(traces, ignore_index=True))
     _write_benchmarks(layout)
 
@@ -258,11 +257,10 @@ def _traces(job, point, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def _write_job(layout: Layout, step: str, path: Path, wildcards: dict[str, str]) -> None:
-    rule = step.partition("/")[0]
+def _write_job(layout: Layout, step: Step) -> None:
     facts = JobFacts(
-        rule=rule,
-        wildcards=wildcards,
+        rule=step.rule,
+        wildcards=step.wildcards,
         started="2026-01-02T03:04:05+00:00",
         seconds=12.5,
         peak_memory_mb=812.4,
@@ -270,20 +268,22 @@ def _write_job(layout: Layout, step: str, path: Path, wildcards: dict[str, str])
         host="node7",
         device="cpu (Some processor)",
         threads=2,
-        slurm_job="4242" if rule == "train" else None,
+        slurm_job="4242" if step.rule == "train" else None,
         commit="c0ffee" * 6 + "c0ff",
         diff=None,
         versions={"torch": "2.13.0"},
         inputs={"prepared/some/train.npy": "sha256:" + "ab" * 32},
     )
+    path = layout.job_file(step)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(facts)))
     log = layout.log(step)
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(f"{step} is done\n")
+    log.write_text(f"{step.name} is done\n")
 
 
 def _write_benchmarks(layout: Layout) -> None:
-    for _, path in layout.benchmarks():
+    for step in layout.steps():
+        path = layout.benchmark(step)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("s\th:m:s\tmax_rss\tmean_load\tcpu_time\n12.5\t0:00:12\t812.4\t97.5\t12.1\n")

@@ -148,7 +148,10 @@ def test_a_picture_smaller_than_the_flows(flowprior, to_out_png, tmp_path):
     assert "8x7, smaller than the flow's 8x8" in err
 
 
-@pytest.mark.parametrize("arguments", [["show", "nowhere"], ["check", "nowhere.yaml"], ["schema", "--root", "nowhere"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["show", "nowhere"], ["verify", "nowhere"], ["check", "nowhere.yaml"], ["schema", "--root", "nowhere"]],
+)
 def test_places_that_are_not_there(flowprior, arguments):
     _, err = flowprior(*arguments, status=2)
     assert "nowhere" in err

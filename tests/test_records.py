@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 from published_tree import make_tree
 
+from flowprior.images import raw_files
 from flowprior.plan import jobs
 from flowprior.records import records_of
 from flowprior.records.record import CURVE_POINTS, Record, flat, thinned
@@ -105,9 +106,15 @@ def test_they_name_where_a_job_ran_and_of_what(tree, records):
 
 def test_the_pin_of_the_raw_images_is_a_tag(tmp_path):
     experiment = make_tree(tmp_path)
-    shutil.copy(ROOT / "data.dvc", tmp_path)
-    pinned = yaml.safe_load((ROOT / "data.dvc").read_text())["outs"][0]["md5"]
-    assert {record.tags["data.dvc"] for record in records_of(experiment, tmp_path)} == {pinned}
+    raw = [tmp_path / path for path in raw_files(experiment.data)]
+    raw[0].parent.mkdir(parents=True)
+    for path in raw:
+        path.write_bytes(b"123")
+    pin = {"outs": [{"md5": "0a1b.dir", "size": 3 * len(raw), "nfiles": len(raw), "path": "data"}]}
+    (tmp_path / "data.dvc").write_text(yaml.safe_dump(pin))
+    assert {record.tags["data.dvc"] for record in records_of(experiment, tmp_path)} == {"0a1b.dir"}
+    raw[0].write_bytes(b"other images than were pinned")
+    assert not any("data.dvc" in record.tags for record in records_of(experiment, tmp_path))
 
 
 def test_they_write_their_artifacts(records, tmp_path):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
+import shutil
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -15,7 +18,9 @@ from report_fixture import SIDE, fabricate, tiny_experiment, write_evaluation
 
 from flowprior.errors import FlowpriorError, UnknownNameError
 from flowprior.evaluation.statistics import describe, pooled_psnr_chavez2021
-from flowprior.report import Layout, build, figures, grids, outputs, style
+from flowprior.images.checksums import of_file
+from flowprior.plan import jobs
+from flowprior.report import Layout, build, outputs
 from flowprior.report.figures import cost_curve
 from flowprior.report.formats import number, signed, unit
 from flowprior.report.grids import make_grid, picture
@@ -81,7 +86,13 @@ def results(built):
 def test_it_writes_exactly_the_files_it_names(built):
     experiment, root = built
     layout = Layout(experiment, root)
-    written = [layout.page, *(layout.results / "figures").iterdir(), *(layout.results / "tables").iterdir()]
+    written = [
+        layout.page,
+        layout.provenance,
+        layout.settings,
+        *(layout.results / "figures").iterdir(),
+        *(layout.results / "tables").iterdir(),
+    ]
     assert sorted(outputs(experiment)) == sorted(path.relative_to(root).as_posix() for path in written)
     assert all(path.stat().st_size > 100 for path in written)
 
@@ -284,17 +295,19 @@ def test_without_benchmarks_samples_manifest_or_history_the_page_still_stands(tm
     experiment = tiny_experiment(methods={"map": {}}, tasks=ONE_TASK, reference=None)
     fabricate(tmp_path, experiment)
     layout = Layout(experiment, tmp_path)
-    for _, path in layout.benchmarks():
-        path.unlink(missing_ok=True)
+    for step in layout.steps():
+        layout.benchmark(step).unlink(missing_ok=True)
     for path in (
         layout.flow("flow_a", "samples.npy"),
         layout.flow("flow_a", "history.jsonl"),
         layout.prepared("manifest.json"),
     ):
         path.unlink()
+    layout.flow("flow_a", "job.json").unlink()
     build(experiment, tmp_path)
     assert all((tmp_path / name).exists() for name in outputs(experiment))
     html = layout.page.read_text()
+    assert re.search(r"1 job\s+left no <code>job.json</code>", html)
     assert "No flow method could be compared with a baseline." in html
     assert 'id="published"' not in html
 
@@ -311,11 +324,33 @@ def test_what_ran_where_names_versions_seed_times_and_settings(html):
     assert cells["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert cells["seed"] == "3"
     assert cells["commit"] == "not in a repository"
+    assert cells["called as"] == "not recorded"
     assert cells["sizes.test"] == "12"
     steps = {row[0]: row[1:] for row in Page(html).cells["provenance"] if len(row) == 5}
     assert steps["train"][:2] == ["1", "12.5 s"]
     assert int(steps["reconstruct"][0]) > 10
     assert "validation_images: 5" in html
+
+
+def test_what_ran_where_names_hashes_machines_jobs_and_commands(html, built):
+    experiment, root = built
+    rows = Page(html).cells["provenance"]
+    layout = Layout(experiment, root)
+    for split in ("validation", "test"):
+        path = layout.prepared(f"{split}.npy")
+        whole = of_file(path)
+        assert ["prepared images", path.relative_to(root).as_posix(), whole.partition(":")[2][:12], ""] in rows
+        assert f'title="{whole}"' in html
+    (missing,) = [row for row in rows if row[0] == "checkpoint flow_a"]
+    assert missing[2:] == ["missing", "4.29 bits per dimension, 241 234 parameters"]
+    (place,) = [row for row in rows if row[0] == "node7"]
+    assert place[1] == "cpu (Some processor)" and int(place[2]) > 10
+    (train,) = [row for row in rows if row[:2] == ["train", "flow_a"]]
+    assert train[2:] == ["12.5 s", "812", "node7", "cpu (Some processor)", "4242", "c0ffeec0ffee"]
+    assert len([row for row in rows if row[0] == "reconstruct" and len(row) == 8]) == len(jobs(experiment))
+    assert "of several states of the source tree" in html
+    for line in json.loads(layout.provenance.read_text())["reproduce"]:
+        assert line in unescape(html)
 
 
 def card_of(html, task):
@@ -342,10 +377,13 @@ def test_the_key_sentence_follows_from_the_paired_differences(html, results):
         assert f'<span class="{word}">{signed(entry["psnr_difference"])} dB</span>' in html
 
 
-def test_the_same_results_give_the_same_bytes(built, results, tmp_path):
+def test_the_same_results_give_the_same_bytes(built, tmp_path):
+    """Every file, the page and its provenance too: nothing in them is of the moment they are written."""
     experiment, root = built
-    with style.styled():
-        style.save(figures.paired_figure(results), tmp_path / "paired")
-        style.save(grids.figure(make_grid(results, "denoising")), tmp_path / "grid_denoising")
-    for path in tmp_path.iterdir():
-        assert path.read_bytes() == (Layout(experiment, root).results / "figures" / path.name).read_bytes()
+    shutil.copytree(root, tmp_path / "copy")
+    written = [tmp_path / "copy" / name for name in outputs(experiment)]
+    for path in written:
+        path.unlink()
+    build(experiment, tmp_path / "copy", skipped={"csgm": "it needs a <missing> module"})
+    for path in written:
+        assert path.read_bytes() == (root / path.relative_to(tmp_path / "copy")).read_bytes(), path.name

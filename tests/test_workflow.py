@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from flowprior.params import load_experiment
 from flowprior.plan import jobs
@@ -161,6 +162,91 @@ class TestAFinishedRun:
     def test_gives_snakemakes_own_report(self, finished):
         snakemake(finished, *SMOKE, "--report", "workflow_report.html")
         assert "samples" in (finished / "workflow_report.html").read_text()
+
+
+class TestWhatAFinishedRunSaysOfItself:
+    """`provenance.json`, `settings.yaml`, and `flowprior verify`, which holds the results against them."""
+
+    RESULTS = Path("results/smoke")
+
+    def verify(self, project: Path, *arguments: str, status: int = 0) -> str:
+        """Run `flowprior verify` from another folder; what it printed on stdout."""
+        command = [sys.executable, "-m", "flowprior.cli", "verify", str(project / self.RESULTS), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == status, done.stdout + done.stderr
+        assert "hash files" in done.stderr and "compute rows again" in done.stderr
+        return done.stdout
+
+    def test_agrees_with_its_results(self, finished):
+        output = self.verify(finished, "--rows", "8", "--solve", "8")
+        provenance = json.loads((finished / self.RESULTS / "provenance.json").read_text())
+        assert re.fullmatch(r"everything agrees: \d+ files, 8 rows, 8 solved again\n", output)
+        assert provenance["undescribed"] == 0
+        assert {job["rule"] for job in provenance["jobs"] if job["host"]} == {"train", "reconstruct"}
+        assert all(job["seconds"] is not None for job in provenance["jobs"])
+        assert set(provenance["data"]["raw"]) == {f"data/photos/{path.name}" for path in self.photographs(finished)}
+        assert provenance["data"]["pinned"] == yaml.safe_load((ROOT / "data.dvc").read_text())["outs"][0]["md5"]
+
+    def photographs(self, project: Path) -> list[Path]:
+        return [path for path in (project / "data/photos").iterdir() if path.suffix in (".png", ".jpg")]
+
+    def test_every_change_is_named(self, finished):
+        files = {
+            "flows/tiny/weights.safetensors": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+            "tables/results.csv": lambda content: content.replace(b".", b",", 1),
+            "measurements/denoising/test.npz": lambda content: (
+                content[:-30] + bytes([content[-30] ^ 1]) + content[-29:]
+            ),
+            "paired.csv": None,
+        }
+        rows = finished / self.RESULTS / "rows.parquet"
+        kept = {path: path.read_bytes() for path in [rows, *(finished / self.RESULTS / name for name in files)]}
+        try:
+            for name, change in files.items():
+                path = finished / self.RESULTS / name
+                path.write_bytes(change(kept[path])) if change else path.unlink()
+            table = pd.read_parquet(rows)
+            last = table.index[table["method"] == "linear_mmse"][-1]
+            table.loc[last, "psnr"] += 3
+            table.to_parquet(rows, index=False)
+            lines = self.verify(finished, "--rows", "1000", "--solve", "0", status=1).splitlines()
+        finally:
+            for path, content in kept.items():
+                path.write_bytes(content)
+        for name, change in files.items():
+            assert any(
+                line.startswith(f"{self.RESULTS / name} {'differs' if change else 'is missing'}") for line in lines
+            )
+        assert any(line.startswith(f"{rows.relative_to(finished)} differs") for line in lines)
+        assert any(table.loc[last, "image"] in line and "psnr" in line and "picture" in line for line in lines)
+        assert re.match(r"\d+ differences: ", lines[-1])
+
+    def test_solving_again_finds_another_prior(self, finished):
+        """Weights that another training might have given: their hash differs, and so do the rows of their methods."""
+        path = finished / self.RESULTS / "flows/tiny/weights.safetensors"
+        before = path.read_bytes()
+        try:
+            save_file({name: value * 1.5 for name, value in load_file(path).items()}, path)
+            output = self.verify(finished, "--rows", "6", "--solve", "6", status=1)
+        finally:
+            path.write_bytes(before)
+        assert "weights.safetensors differs" in output
+        assert "when solved again" in output
+
+    def test_its_settings_are_the_experiment_even_when_overridden(self, finished, tmp_path):
+        settings = str(self.RESULTS / "settings.yaml")
+        assert NOTHING in snakemake(finished, "-n", "--configfile", settings)
+        project = tmp_path / "overridden"
+        shutil.copytree(finished, project)
+        snakemake(project, *SMOKE, "--config", "title=Another one", "--", "report_all")
+        written = (project / settings).read_bytes()
+        assert NOTHING in snakemake(project, "-n", "--configfile", settings, "--", "report_all")
+        assert "evaluate" in planned(snakemake(project, "-n", *SMOKE, "--", "report_all"))
+        # The file that is read is an output too: it must not vanish before the jobs have read it.
+        output = snakemake(project, "--configfile", settings, "--forcerun", "report", "--", "report_all")
+        assert "evaluate" not in planned(output)
+        assert (project / settings).read_bytes() == written
+        assert "Another one" in (project / self.RESULTS / "report.html").read_text()
 
 
 def test_dvc_takes_over_a_finished_run(finished):

@@ -1,4 +1,4 @@
-"""`flowprior ...`: look at what is there, check an experiment, restore one picture."""
+"""`flowprior ...`: look at what is there, check an experiment, verify its results, restore one picture."""
 
 from __future__ import annotations
 
@@ -143,6 +143,26 @@ _COLUMNS: dict[str, tuple[str, Literal["left", "right"], str]] = {
     "n": ("n", "right", "{n}"),
     "n_diverged": ("diverged", "right", "{n_diverged}"),
 }
+
+
+@app.command()
+def verify(
+    results: Annotated[Path, typer.Argument(help="Results of an experiment, such as results/demo.")],
+    rows: Annotated[int, typer.Option(min=0, help="Rows compared with their stored pictures.")] = 6,
+    solve: Annotated[int, typer.Option(min=0, help="How many of these are solved again.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other rows.")] = 0,
+) -> None:
+    """Compute all hashes and a sample of rows again; say what differs, with exit status 1."""
+    from flowprior.provenance.verification import verify
+
+    verdict = verify(results, rows, solve, seed)
+    for note in verdict.notes:
+        print(f"flowprior: {note}", file=sys.stderr)
+    for line in verdict.differences:
+        print(line)
+    print(verdict.summary())
+    if verdict.differences:
+        raise typer.Exit(1)
 
 
 @app.command()

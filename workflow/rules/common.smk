@@ -32,15 +32,15 @@ for name, value in {
 
 # A person's mistake is one line and exit status 2, before any job starts.
 with one_line_errors():
-    EXPERIMENT = experiment_from(config)
+    ASKED = experiment_from(config)
     # As parsed: --config gives nested numbers as text.
     validate(
-        EXPERIMENT.model_dump(mode="json"),
+        ASKED.model_dump(mode="json"),
         "../schemas/experiment.schema.json",
         set_default=False,
     )
-    check_names(EXPERIMENT)
-    EXPERIMENT, SKIPPED = without_missing_solvers(EXPERIMENT)
+    check_names(ASKED)
+    EXPERIMENT, SKIPPED = without_missing_solvers(ASKED)
     RAW_FILES = raw_files(EXPERIMENT.data)
     if workflow.is_main_process and not fetched(EXPERIMENT):
         source_of(EXPERIMENT.data).check()

@@ -6,6 +6,7 @@ rule report:
         summary=rules.evaluate.output.summary,
         paired=rules.evaluate.output.paired,
         metrics=rules.evaluate.output.metrics,
+        weights=expand(rules.train.output.weights, prior=EXPERIMENT.priors),
         configs=expand(rules.train.output.config, prior=EXPERIMENT.priors),
         histories=expand(rules.train.output.history, prior=EXPERIMENT.priors),
         samples=expand(rules.train.output.samples, prior=EXPERIMENT.priors),
@@ -22,6 +23,9 @@ rule report:
             category="Results",
             labels={"table": "report"},
         ),
+        provenance=f"{RESULTS}/provenance.json",
+        # Kept until the new one is whole: this very file may be the --configfile of the run, and jobs read it again.
+        settings=update(f"{RESULTS}/settings.yaml"),
         figures=[
             report(
                 f"{RESULTS}/figures/{name}.png",
@@ -49,6 +53,7 @@ rule report:
         runtime=growing(30),
     params:
         experiment=EXPERIMENT.model_dump(mode="json"),
+        asked=ASKED.model_dump(mode="json"),
         skipped=SKIPPED,
     message:
         "Write the report"

@@ -8,5 +8,6 @@ from flowprior.report import build
 
 with job_output(snakemake.log[0]):
     experiment = experiment_from(snakemake.params.experiment)
-    build(experiment, Path(), skipped=snakemake.params.get("skipped", {}))
+    asked = experiment_from(snakemake.params.asked)
+    build(experiment, Path(), skipped=snakemake.params.get("skipped", {}), asked=asked)
     print(f"report in {snakemake.output.report}")

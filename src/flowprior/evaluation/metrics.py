@@ -10,6 +10,8 @@ from flowprior.errors import FlowpriorError
 
 #: Side and standard deviation of SSIM's Gaussian window (Wang et al. 2004).
 WINDOW, SIGMA = 11, 1.5
+#: SSIM's constants for values in [0, 1]; of another range they grow with its square.
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 _IMAGES_AT_ONCE = 64
 
 
@@ -93,19 +95,19 @@ def ssim(x: torch.Tensor, reference: torch.Tensor, data_range: float = 1.0) -> t
 
 
 def _ssim(x: torch.Tensor, reference: torch.Tensor, data_range: float) -> torch.Tensor:
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    mean_x, mean_r = _blur(x), _blur(reference)
-    variance_x = _blur(x * x) - mean_x**2
-    variance_r = _blur(reference * reference) - mean_r**2
-    covariance = _blur(x * reference) - mean_x * mean_r
+    c1, c2 = SSIM_C1 * data_range**2, SSIM_C2 * data_range**2
+    mean_x, mean_r = blur(x), blur(reference)
+    variance_x = blur(x * x) - mean_x**2
+    variance_r = blur(reference * reference) - mean_r**2
+    covariance = blur(x * reference) - mean_x * mean_r
     similarity = ((2 * mean_x * mean_r + c1) * (2 * covariance + c2)) / (
         (mean_x**2 + mean_r**2 + c1) * (variance_x + variance_r + c2)
     )
     return similarity.mean(dim=(1, 2, 3))
 
 
-def _blur(x: torch.Tensor) -> torch.Tensor:
-    """Gaussian weighted means at the positions where the whole window fits.
+def blur(x: torch.Tensor) -> torch.Tensor:
+    """SSIM's Gaussian weighted means of images (N, C, H, W), at the positions where the whole window fits.
 
     Two products with band matrices: many times faster on a CPU than a float64 convolution per channel.
     """

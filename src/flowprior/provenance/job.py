@@ -82,7 +82,7 @@ def job_facts(job: Any, target: str | Path, gpu: bool = False) -> Iterator[None]
         peak_memory_mb=round(_peak_memory() / 1e6, 1),
         gpu_memory_mb=_gpu_memory() if gpu else None,
         host=socket.gethostname(),
-        device=_device(gpu),
+        device=device_name(gpu),
         threads=int(job.threads),
         slurm_job=os.environ.get("SLURM_JOB_ID"),
         commit=source.name,
@@ -94,7 +94,8 @@ def job_facts(job: Any, target: str | Path, gpu: bool = False) -> Iterator[None]
         part.write_text(json.dumps(asdict(facts), indent=2) + "\n")
 
 
-def _device(gpu: bool) -> str:
+def device_name(gpu: bool) -> str:
+    """What computes here, such as "cpu (AMD EPYC)": a GPU where one is asked for and there, else the processor."""
     if gpu:
         import torch
 

@@ -1,16 +1,54 @@
-"""How long the jobs of a run took, from Snakemake's benchmark files."""
+"""What the jobs of an experiment took, and where: from what they say of themselves and from Snakemake's benchmarks."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
+from flowprior.provenance.job import JobFacts
+from flowprior.report.layout import Layout, Step
+
+
+@dataclass(frozen=True)
+class JobEntry:
+    """One job, as far as it is known.
+
+    Attributes:
+        rule: of the workflow.
+        wildcards: that tell the job from others of its rule.
+        seconds: how long it took; None where nothing was left that says so.
+        peak_memory_mb: most resident memory.
+        gpu_memory_mb: most memory on a GPU; None without one.
+        started: UTC, ISO 8601.
+        host: where it ran.
+        device: what computed.
+        slurm_job: id of its Slurm job.
+        commit: of the source tree.
+        diff: sha256 of what was changed since that commit.
+        versions: package -> version.
+        inputs: file -> checksum that the job read.
+    """
+
+    rule: str
+    wildcards: dict[str, str]
+    seconds: float | None = None
+    peak_memory_mb: float | None = None
+    gpu_memory_mb: float | None = None
+    started: str | None = None
+    host: str | None = None
+    device: str | None = None
+    slurm_job: str | None = None
+    commit: str | None = None
+    diff: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
 
 
 class StepTime(NamedTuple):
-    """Benchmarks of one rule: jobs, their seconds in total and at most, and the largest memory in MB."""
+    """The jobs of one rule: how many, their seconds in total and at most, and the largest memory in MB."""
 
     rule: str
     jobs: int
@@ -19,25 +57,63 @@ class StepTime(NamedTuple):
     memory: float
 
 
-def step_times(benchmarks: Iterable[tuple[str, Path]]) -> list[StepTime]:
-    """Sum Snakemake's benchmark files per rule.
+def job_entries(layout: Layout) -> list[JobEntry]:
+    """Every job before the report. A file that is missing leaves its part empty."""
+    return [_entry(layout, step) for step in layout.steps()]
 
-    Args:
-        benchmarks: (rule, file); files that do not exist are left out.
-    """
-    parts = []
-    for rule, path in benchmarks:
-        if path.exists():
-            parts.append(pd.read_csv(path, sep="\t", na_values=["-"]).assign(rule=rule))
-    if not parts:
-        return []
+
+def _entry(layout: Layout, step: Step) -> JobEntry:
+    seconds, memory = _benchmark(layout.benchmark(step))
+    path = layout.job_file(step)
+    if path is None or not path.exists():
+        return JobEntry(step.rule, step.wildcards, seconds, memory)
+    facts = JobFacts.read(path)
+    return JobEntry(
+        rule=step.rule,
+        wildcards=step.wildcards,
+        # Snakemake's clock includes the start of the program, the job's own does not.
+        seconds=facts.seconds if seconds is None else seconds,
+        peak_memory_mb=facts.peak_memory_mb,
+        gpu_memory_mb=facts.gpu_memory_mb,
+        started=facts.started,
+        host=facts.host,
+        device=facts.device,
+        slurm_job=facts.slurm_job,
+        commit=facts.commit,
+        diff=facts.diff,
+        versions=facts.versions,
+        inputs=facts.inputs,
+    )
+
+
+def _benchmark(path: Path) -> tuple[float | None, float | None]:
+    """Seconds and memory of a benchmark file; "-" stands for what a short job left no time to see."""
+    if not path.exists():
+        return None, None
+    with path.open(newline="") as file:
+        lines = list(csv.DictReader(file, delimiter="\t"))
+    if not lines:
+        return None, None
+    found = [lines[-1].get(name) for name in ("s", "max_rss")]
+    seconds, memory = (None if value in (None, "", "-", "NA") else float(str(value)) for value in found)
+    return seconds, memory
+
+
+def step_times(entries: Iterable[JobEntry]) -> list[StepTime]:
+    """The times of the jobs, rule by rule; a job whose time is not known is left out."""
+    rules: dict[str, list[JobEntry]] = {}
+    for entry in entries:
+        if entry.seconds is not None:
+            rules.setdefault(entry.rule, []).append(entry)
     return [
         StepTime(
-            rule=str(rule),
-            jobs=len(jobs),
-            total=float(jobs["s"].sum()),
-            longest=float(jobs["s"].max()),
-            memory=float(jobs["max_rss"].max()) if "max_rss" in jobs else float("nan"),
+            rule=rule,
+            jobs=len(found),
+            total=sum(entry.seconds or 0.0 for entry in found),
+            longest=max(entry.seconds or 0.0 for entry in found),
+            memory=max(
+                (entry.peak_memory_mb for entry in found if entry.peak_memory_mb is not None), default=float("nan")
+            ),
         )
-        for rule, jobs in pd.concat(parts).groupby("rule", sort=False)
+        for rule, found in rules.items()
     ]

@@ -13,6 +13,7 @@ from flowprior.plan import jobs
 from flowprior.records import facts
 from flowprior.records.record import Record, finite, flat
 from flowprior.records.solving import Chosen
+from flowprior.report.layout import Step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,7 @@ def aggregate_record(layout: Layout, group: str) -> Record | None:
         if values.get(name) is not None
     }
     files = [results / name for name in _FILES] + sorted((results / "figures").glob("*.png"))
-    times = [layout.benchmark("evaluate"), layout.benchmark("report")]
+    times = [layout.benchmark(Step(rule, {})) for rule in ("evaluate", "report")]
     return Record(
         group=group,
         kind="aggregate",

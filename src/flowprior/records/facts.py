@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowprior.provenance.data import pinned
 from flowprior.provenance.job import JobFacts
 from flowprior.records.record import ImageSet, finite
 
 if TYPE_CHECKING:
-    from flowprior.report.layout import Layout
+    from flowprior.report.layout import Layout, Step
 
 #: Column of Snakemake's benchmark file -> metric; the prefix puts them on a page of their own.
 _SYSTEM = {
@@ -32,8 +33,8 @@ def facts_of(path: Path) -> JobFacts | None:
 
 def job_tags(facts: JobFacts | None, layout: Layout) -> dict[str, str]:
     """Where a job ran and which source tree it was of, to filter by."""
-    pinned = data_pin(layout.root)
-    tags = {"data.dvc": pinned} if pinned else {}
+    md5 = pinned(layout.experiment.data, layout.root)
+    tags = {"data.dvc": md5} if md5 else {}
     if facts is None:
         return tags
     tags |= {
@@ -96,22 +97,10 @@ def image_sets(layout: Layout, *splits: str, count: int | None = None) -> tuple[
     )
 
 
-def log_of(layout: Layout, step: str) -> dict[str, Callable[[Path], object]]:
+def log_of(layout: Layout, step: Step) -> dict[str, Callable[[Path], object]]:
     """A job's log as an artifact, if it is there."""
     path = layout.log(step)
     return {"log.txt": partial(shutil.copyfile, path)} if path.exists() else {}
-
-
-def data_pin(root: Path) -> str | None:
-    """The checksum of the raw images that `data.dvc` pins."""
-    import yaml
-
-    path = root / "data.dvc"
-    if not path.exists():
-        return None
-    outs = (yaml.safe_load(path.read_text()) or {}).get("outs") or [{}]
-    pinned: str | None = outs[0].get("md5")
-    return pinned
 
 
 def _is_number(text: str) -> bool:

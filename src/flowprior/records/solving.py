@@ -16,7 +16,7 @@ from flowprior.records import facts
 from flowprior.records.pictures import grid
 from flowprior.records.record import Curve, Record, finite, flat, thinned
 from flowprior.records.training import checkpoint_digest
-from flowprior.report.layout import solving_step
+from flowprior.report.layout import Step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +66,7 @@ def _of_job(
         **({"checkpoint": checkpoint} if checkpoint else {}),
         "mlflow.source.name": "workflow/rules/reconstruct.smk",
     }
-    costs = facts.costs(said, layout.benchmark(solving_step(job)))
+    costs = facts.costs(said, layout.benchmark(Step.solving(job)))
     for place, point in enumerate(experiment.chunks(job.method, job.task)[job.chunk]):
         images = rows[rows["setting"] == point.label]
         if images.empty:  # of a sweep that has changed since: its job is to run again
@@ -92,7 +92,7 @@ def _of_job(
                 "reconstructions.png": partial(grid, layout, job, place),
                 "settings.yaml": partial(_write_settings, _settings(layout, job, point)),
                 **({"history.csv": partial(write_history, trace)} if trace is not None else {}),
-                **facts.log_of(layout, solving_step(job)),
+                **facts.log_of(layout, Step.solving(job)),
             },
             tables={"images.json": partial(_table, images)},
             started=facts.started(said),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from flowprior.images.checksums import of_file
 from flowprior.records import facts
 from flowprior.records.record import Record, finite, flat, thinned
+from flowprior.report.layout import Step
 
 if TYPE_CHECKING:
     from flowprior.report.layout import Layout
@@ -39,13 +40,13 @@ def training_record(layout: Layout, group: str, prior: str) -> Record | None:
         key=f"{experiment.name}/training/{prior}",
         settings=flat({**settings, "bits": experiment.bits, "seed": experiment.seed}),
         metrics=finite({name: config[name] for name in _NUMBERS if name in config})
-        | facts.costs(job, layout.benchmark(f"train/{prior}")),
+        | facts.costs(job, layout.benchmark(Step.training(prior))),
         curves={name: curve for name, curve in curves.items() if curve},
         tags={"checkpoint": checkpoint_digest(layout, prior), **facts.job_tags(job, layout)},
         inputs=facts.image_sets(layout, "train", "validation"),
         artifacts={
             **{file: partial(shutil.copyfile, layout.flow(prior, file)) for file in _FILES},
-            **facts.log_of(layout, f"train/{prior}"),
+            **facts.log_of(layout, Step.training(prior)),
         },
         started=facts.started(job),
         seconds=float(config.get("seconds", 0.0)),

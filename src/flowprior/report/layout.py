@@ -4,9 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from flowprior.params import Experiment
-from flowprior.plan import SOLVED_SPLITS, Job, jobs
+from flowprior.plan import SOLVED_SPLITS, Job, fetched, jobs
+
+
+class Step(NamedTuple):
+    """A job of the workflow: its rule, and the wildcards that tell it from others of the rule."""
+
+    rule: str
+    wildcards: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """As its log and its benchmark are named."""
+        return "/".join([self.rule, *self.wildcards.values()])
+
+    @classmethod
+    def training(cls, prior: str) -> Step:
+        """The job that trains a flow."""
+        return cls("train", {"prior": prior})
+
+    @classmethod
+    def solving(cls, job: Job) -> Step:
+        """A job of reconstruction."""
+        return cls("reconstruct", {name: str(value) for name, value in job._asdict().items()})
 
 
 @dataclass(frozen=True)
@@ -41,6 +64,16 @@ class Layout:
         """The HTML page."""
         return self.results / "report.html"
 
+    @property
+    def provenance(self) -> Path:
+        """What the page was made of, by what, where and when (`flowprior.provenance.collected`)."""
+        return self.results / "provenance.json"
+
+    @property
+    def settings(self) -> Path:
+        """The settings as they were resolved, for `snakemake --configfile`."""
+        return self.results / "settings.yaml"
+
     def figure(self, name: str) -> Path:
         """A figure without its ending."""
         return self.results / "figures" / name
@@ -66,29 +99,43 @@ class Layout:
         folder = self.results / "reconstructions" / job.task / job.method / job.prior / job.split
         return folder / f"{job.chunk}.{kind}"
 
-    def log(self, step: str) -> Path:
-        """The log of a job, such as "train/haar_glow" or `solving_step(job)`."""
-        return self.root / "logs" / self.experiment.name / f"{step}.log"
-
-    def benchmark(self, step: str) -> Path:
-        """Time and memory of a job, by Snakemake."""
-        return self.results / "benchmarks" / f"{step}.tsv"
-
-    def benchmarks(self) -> list[tuple[str, Path]]:
-        """(rule, file with its time and memory) of every job before the report; a file may be missing."""
+    def steps(self) -> list[Step]:
+        """Every job before the report, in the order of the workflow."""
         experiment = self.experiment
         solved = jobs(experiment)
-        steps = ["download", "prepare", *(f"train/{prior}" for prior in experiment.priors)]
-        steps += ["gaussian"] if any(job.prior == "gaussian" for job in solved) else []
-        steps += [f"measure/{task}/{split}" for task in experiment.tasks for split in SOLVED_SPLITS]
-        steps += [solving_step(job) for job in solved]
-        steps += ["evaluate"]
-        return [(step.partition("/")[0], self.benchmark(step)) for step in steps]
+        steps = [Step("download", {})] if fetched(experiment) else []
+        steps += [Step("prepare", {}), *(Step.training(prior) for prior in experiment.priors)]
+        steps += [Step("gaussian", {})] if any(job.prior == "gaussian" for job in solved) else []
+        steps += [Step("measure", {"task": task, "split": split}) for task, split in self.measured()]
+        steps += [Step.solving(job) for job in solved]
+        return [*steps, Step("evaluate", {})]
 
+    def measured(self) -> list[tuple[str, str]]:
+        """(task, split) of every measurement: those that a method solves, and the test images', which are shown."""
+        needed = {(job.task, job.split) for job in jobs(self.experiment)}
+        needed |= {(task, "test") for task in self.experiment.tasks}
+        return [(task, split) for task in self.experiment.tasks for split in SOLVED_SPLITS if (task, split) in needed]
 
-def solving_step(job: Job) -> str:
-    """The name that log and benchmark of a reconstruction have."""
-    return "/".join(["reconstruct", *map(str, job)])
+    def benchmark(self, step: Step) -> Path:
+        """Time and memory of a job, as Snakemake wrote them; may be missing."""
+        return self.results / "benchmarks" / f"{step.name}.tsv"
+
+    def log(self, step: Step) -> Path:
+        """What a job printed; may be missing."""
+        return self.root / "logs" / self.experiment.name / f"{step.name}.log"
+
+    def job_file(self, step: Step) -> Path | None:
+        """What a job says of itself; None where its rule writes no such file."""
+        if step.rule == "train":
+            return self.flow(step.wildcards["prior"], "job.json")
+        if step.rule == "reconstruct":
+            return self.solved(Job(**{**step.wildcards, "chunk": int(step.wildcards["chunk"])}), "job.json")  # type: ignore[arg-type]
+        return None
+
+    @property
+    def gaussian(self) -> Path:
+        """The Gaussian of the training images, where a method needs it."""
+        return self.flow("gaussian", "gaussian.npz")
 
 
 def figure_names(experiment: Experiment) -> list[str]:
@@ -121,4 +168,4 @@ def outputs(experiment: Experiment) -> list[str]:
     layout = Layout(experiment)
     figures = [f"{layout.figure(name)}.{kind}" for name in figure_names(experiment) for kind in ("png", "pdf")]
     tables = [f"{layout.table(name)}.{kind}" for name in table_names(experiment) for kind in ("csv", "tex")]
-    return [layout.page.as_posix(), *figures, *tables]
+    return [path.as_posix() for path in (layout.page, layout.provenance, layout.settings)] + figures + tables

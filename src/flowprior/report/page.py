@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import datetime
 import io
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,33 +17,48 @@ from PIL import Image
 
 from flowprior.files import replacing
 from flowprior.params import Experiment
-from flowprior.report import figures, grids, latex, priors, style, sweeps, tables, views
+from flowprior.provenance.collected import collect, hashes
+from flowprior.provenance.reproducing import settings_text
+from flowprior.report import figures, grids, latex, origins, priors, style, sweeps, tables, views
 from flowprior.report.grids import Grid
 from flowprior.report.results import Results, load
 
 
-def build(experiment: Experiment, root: Path, skipped: Mapping[str, str] | None = None) -> None:
+def build(
+    experiment: Experiment,
+    root: Path,
+    skipped: Mapping[str, str] | None = None,
+    asked: Experiment | None = None,
+) -> None:
     """Write every file that `outputs(experiment)` names.
 
     Reads only files that follow from the experiment, below `root`. Each file appears whole or not at all, and
-    the page last.
+    what the page was made of last.
 
     Args:
         experiment: what ran.
         root: the repository root.
         skipped: method -> why it did not run; the page says so.
+        asked: the experiment with the skipped methods; default: there were none.
 
     Raises:
         FlowpriorError: the experiment was not evaluated yet, or names an unknown reference.
     """
-    root = Path(root)
+    root, asked = Path(root), asked or experiment
     results = load(experiment, root, skipped)
+    layout = results.layout
     write_tables(results)
     reconstructions = [grids.make_grid(results, task) for task in experiment.tasks]
     write_figures(results, reconstructions)
-    html = render(results, reconstructions)
-    with replacing(results.layout.page) as part:
+    with replacing(layout.settings) as part:
+        part.write_text(settings_text(asked), encoding="utf-8")
+    provenance = collect(experiment, root, asked)
+    html = render(results, reconstructions, provenance)
+    with replacing(layout.page) as part:
         part.write_text(html, encoding="utf-8")
+    provenance["files"] |= hashes(root, [layout.page])
+    with replacing(layout.provenance) as part:
+        part.write_text(json.dumps(provenance, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_tables(results: Results) -> None:
@@ -83,8 +98,14 @@ def write_figures(results: Results, reconstructions: list[Grid]) -> None:
             style.save(make(), results.layout.figure(name))
 
 
-def render(results: Results, reconstructions: list[Grid]) -> str:
-    """The page as HTML; nothing in it refers to another file or address."""
+def render(results: Results, reconstructions: list[Grid], provenance: Mapping[str, Any]) -> str:
+    """The page as HTML; nothing in it refers to another file or address, or to the moment it is written.
+
+    Args:
+        results: what was measured.
+        reconstructions: a grid for each task.
+        provenance: what `flowprior.provenance.collected.collect` found.
+    """
     environment = Environment(
         loader=PackageLoader("flowprior.report", "."),
         autoescape=select_autoescape(["html"]),
@@ -109,10 +130,9 @@ def render(results: Results, reconstructions: list[Grid]) -> str:
         paired=views.paired_view(results),
         grids=[_grid_view(grid) for grid in reconstructions],
         flows=views.flows_view(results),
-        provenance=views.provenance_view(results),
+        provenance=origins.provenance_view(results, provenance),
         diverged=int(results.summary.loc[results.summary["selected_by"] == "validation", "n_diverged"].sum()),
         figure=lambda name: _data_uri(results.layout.figure(name).with_suffix(".png").read_bytes()),
-        now=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
 
 

@@ -5,11 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import yaml
-
-from flowprior.provenance.machine import machine, versions
-from flowprior.provenance.source import commit
-from flowprior.provenance.times import step_times
 from flowprior.report.formats import DASH, count, duration, interval, number, signed, unit, verdict
 from flowprior.report.published import BITS, OFFSET, TITLES
 from flowprior.report.results import Results, read_json
@@ -142,54 +137,6 @@ def flows_view(results: Results) -> list[View]:
             }
         )
     return flows
-
-
-def provenance_view(results: Results) -> View:
-    """What ran where."""
-    experiment, layout = results.experiment, results.layout
-    steps = step_times(layout.benchmarks())
-    return {
-        "versions": versions(),
-        "commit": commit(layout.root),
-        "machine": machine(),
-        "steps": [
-            {
-                "rule": step.rule,
-                "jobs": step.jobs,
-                "total": duration(step.total),
-                "longest": duration(step.longest),
-                "memory": number(step.memory, 0),
-            }
-            for step in steps
-        ],
-        "total": duration(sum(step.total for step in steps)) if steps else None,
-        "manifest": facts(read_json(layout.prepared("manifest.json"))),
-        "settings": yaml.safe_dump(experiment.model_dump(mode="json", exclude_none=True), sort_keys=False),
-    }
-
-
-def facts(values: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """A nested description as readable (name, value) pairs; of a long list, how long it is.
-
-    Names of single images are left out.
-
-    Example:
-        >>> facts({"sizes": {"test": 64}, "unreadable": [], "names": ["a"]})
-        [('sizes.test', '64'), ('unreadable', 'none')]
-    """
-    pairs: list[tuple[str, str]] = []
-    for key, value in values.items():
-        if key == "names":
-            continue
-        name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            pairs += [(name, f"{len(value)} entries")] if len(value) > 16 else facts(value, f"{name}.")
-        elif isinstance(value, list):
-            short = len(value) <= 8
-            pairs.append((name, (", ".join(map(str, value)) or "none") if short else f"{len(value)} entries"))
-        elif value is not None:
-            pairs.append((name, str(value)))
-    return pairs
 
 
 def _published_row(entry: dict[Any, Any]) -> View:

@@ -1,0 +1,188 @@
+"""Rows computed again: from the stored pictures, and by solving the same problem once more."""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from flowprior.device import device_for, use_tensor_cores, use_threads
+from flowprior.errors import FlowpriorError
+from flowprior.evaluation.rounding import psnr_interval, ssim_interval
+from flowprior.flows.base import Flow
+from flowprior.images.quantise import to_float
+from flowprior.inversion import Problem, invert, load_prior
+from flowprior.params import Experiment
+from flowprior.plan import Job
+from flowprior.provenance.job import JobFacts, device_name
+from flowprior.provenance.machine import versions
+from flowprior.provenance.source import commit
+from flowprior.report.layout import Layout
+from flowprior.solvers.frozen import fixed_of
+from flowprior.solvers.gaussian import Gaussian
+
+#: By how much the PSNR of an image may differ, in dB, when the same sums come in the same order: closed forms anywhere;
+#: searches by Adam through the kernel where and by what they ran, alone or in a batch (measured: not at all).
+SAME_SUMS = 0.01
+#: And where they come in another: on another processor, by another package or commit, on a GPU, in L-BFGS alone and not
+#: in a batch. A search of hundreds of steps carries a rounding far. Measured: L-BFGS up to 0.27 dB of 72 images,
+#: `chavez` at a high rate up to 0.54 dB of 12 between two versions of the kernel. Most others stay below 0.01 dB.
+OTHER_SUMS = 1.0
+#: What reading a damaged file may raise, and a solver whose package is not installed.
+UNREADABLE = (FlowpriorError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, ImportError)
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """What became of one row.
+
+    Attributes:
+        solved: whether it was solved again.
+        differences: one line for each thing that differs.
+    """
+
+    solved: bool
+    differences: tuple[str, ...]
+
+
+def sample(rows: pd.DataFrame, count: int, seed: int) -> list[dict[str, Any]]:
+    """Rows drawn at random, spread over tasks and methods: no pair has a second row before each has one.
+
+    Args:
+        rows: of an experiment.
+        count: how many; fewer where there are not so many.
+        seed: the same one draws the same rows.
+    """
+    random = np.random.default_rng(seed)
+    draws = pd.Series(random.random(len(rows)))
+    # The place of a row among those of its pair: all first ones come before all second ones, each in a random order.
+    turns = draws.groupby([rows["task"].to_numpy(), rows["method"].to_numpy()]).rank(method="first")
+    order = np.lexsort((random.random(len(rows)), turns.to_numpy()))[:count]
+    return [{str(key): value for key, value in row.items()} for row in rows.iloc[order].to_dict("records")]
+
+
+def recompute(layout: Layout, row: dict[str, Any], solve: bool) -> Recomputed:
+    """Compare a row with its stored picture and, if asked, with what solving its problem again gives."""
+    what = f"{row['task']} by {row['method']} ({row['prior']}), {row['setting']}, {row['split']} image {row['image']}"
+    try:
+        again = _Again.of(layout, row)
+        differences = again.from_the_picture()
+        if solve:
+            differences += again.solved()
+    except UNREADABLE as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        return Recomputed(False, (f"{what}: cannot be computed again: {said}",))
+    return Recomputed(solve, tuple(f"{what}: {difference}" for difference in differences))
+
+
+@dataclass(frozen=True)
+class _Again:
+    """A row, the problem it came from, and the picture that was left of it."""
+
+    layout: Layout
+    row: dict[str, Any]
+    problem: Problem
+    picture: np.ndarray
+    job: Job
+
+    @classmethod
+    def of(cls, layout: Layout, row: dict[str, Any]) -> _Again:
+        experiment = layout.experiment
+        task, method, prior, split = (str(row[name]) for name in ("task", "method", "prior", "split"))
+        chunk, number, point = _place(experiment, row)
+        params = SimpleNamespace(
+            experiment=experiment.name,
+            dataset=row["dataset"],
+            task_name=task,
+            task=experiment.tasks[task].model_dump(),
+            method=method,
+            solver=experiment.solver_of(method),
+            prior=prior,
+            points=[point],
+            split=split,
+            number=experiment.images_of(method, split),
+            batch=experiment.batch,
+            bits=experiment.bits,
+            seed=experiment.seed,
+        )
+        files = (layout.measurement(task, split), layout.prepared(f"{split}.npy"), layout.prepared("manifest.json"))
+        whole = Problem.read(*files, params)
+        if row["image"] not in whole.names:
+            raise FlowpriorError(f"no such image among the {len(whole.names)} of {files[0]}")
+        i = whole.names.index(row["image"])
+        job = Job(task, method, prior, split, chunk)
+        pictures = np.load(layout.solved(job, "images.npy"), mmap_mode="r", allow_pickle=False)
+        problem = Problem(whole.names[i : i + 1], whole.y[i : i + 1], whole.truth[i : i + 1], params)
+        return cls(layout, row, problem, np.array(pictures[number, i : i + 1]), job)
+
+    def from_the_picture(self) -> list[str]:
+        """Whether PSNR and SSIM can be those of the image that was rounded to the picture."""
+        stored = to_float(self.picture)
+        differences = []
+        for name, between in (("psnr", psnr_interval), ("ssim", ssim_interval)):
+            low, high = (bound.item() for bound in between(stored, self.problem.truth))
+            value = float(self.row[name])
+            # What diverged before its first finite iterate has no value, and says so in its status.
+            if math.isnan(value) and self.row["status"] != "ok":
+                continue
+            if not low <= value <= high:
+                differences.append(f"{name} {value:.4f}, but its picture says {low:.4f} to {high:.4f}")
+        return differences
+
+    def solved(self) -> list[str]:
+        """Whether the same problem, solved alone, gives the same PSNR."""
+        facts, name = self._facts(), str(self.row["prior"])
+        device = device_for(int(facts is not None and facts.device.startswith("cuda")))
+        use_tensor_cores(device)
+        use_threads(facts.threads if facts else 1)
+        weights = self.layout.flow(name, "weights.safetensors")
+        prior = load_prior(name, {"gaussian": str(self.layout.gaussian), "weights": str(weights)})
+        tolerance = SAME_SUMS if self._same_sums(prior, facts) else OTHER_SUMS
+        found = invert(self.problem, prior, device).rows.iloc[0]
+        before, after = float(self.row["psnr"]), float(found["psnr"])
+        # Twice infinite or twice no number is the same.
+        same = before == after or abs(before - after) <= tolerance or (math.isnan(before) and math.isnan(after))
+        differences = []
+        if not same:
+            differences.append(f"psnr {before:.4f}, but {after:.4f} when solved again (tolerance {tolerance} dB)")
+        if found["status"] != self.row["status"]:
+            differences.append(f"status {self.row['status']}, but {found['status']} when solved again")
+        return differences
+
+    def _same_sums(self, prior: Flow | Gaussian | None, facts: JobFacts | None) -> bool:
+        """Whether solving this image alone and here rounds as its job did."""
+        if not isinstance(prior, Flow):
+            return True
+        (point,) = self.problem.params.points
+        source = commit(self.layout.root)
+        return (
+            facts is not None
+            and facts.device == device_name(gpu=False)
+            and facts.versions == versions()
+            and (facts.commit, facts.diff) == (source.name, source.diff)
+            and point["settings"].get("optimiser") != "lbfgs"
+            and fixed_of(prior, {}) is not None
+        )
+
+    def _facts(self) -> JobFacts | None:
+        path = self.layout.solved(self.job, "job.json")
+        return JobFacts.read(path) if path.exists() else None
+
+
+def _place(experiment: Experiment, row: dict[str, Any]) -> tuple[int, int, dict[str, Any]]:
+    """Chunk of a row's setting, its number in the chunk, and the setting itself."""
+    if row["method"] not in experiment.methods or row["task"] not in experiment.tasks_of(row["method"]):
+        raise FlowpriorError("the settings have no such method on this task")
+    for chunk, points in enumerate(experiment.chunks(row["method"], row["task"])):
+        for number, point in enumerate(points):
+            if point.label == row["setting"]:
+                if json.loads(row["settings"]) != json.loads(json.dumps(point.settings)):
+                    raise FlowpriorError("the row's settings are not those of the experiment")
+                return chunk, number, point._asdict()
+    raise FlowpriorError("the experiment has no such setting")
