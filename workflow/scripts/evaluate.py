@@ -1,13 +1,16 @@
 """All rows of all jobs: selection on validation images, means, intervals, paired differences."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 
 from flowprior.evaluation import evaluate
+from flowprior.evaluation.plots import plots_of
 from flowprior.files import replacing
 from flowprior.params import experiment_from
 from flowprior.progress import job_output
+from flowprior.report.results import read_history
 
 with job_output(snakemake.log[0]):
     experiment = experiment_from(snakemake.params.experiment)
@@ -21,6 +24,11 @@ with job_output(snakemake.log[0]):
     for path, table in ((output.summary, summary), (output.paired, paired)):
         with replacing(path) as part:
             table.to_csv(part, index=False)
+    histories = {Path(path).parent.name: read_history(Path(path)) for path in snakemake.input.histories}
+    plots = plots_of(histories, rows, traces, summary)
+    for path, table in zip(output.plots, plots, strict=True):
+        with replacing(path) as part:
+            table.to_csv(part, index=False, float_format="%.6g")
     with replacing(output.metrics) as part:
         part.write_text(json.dumps(metrics, indent=2) + "\n")
     print(f"{len(rows)} rows, {len(summary)} lines in {output.summary}")

@@ -8,6 +8,9 @@ from pathlib import Path
 from flowprior.params import Experiment
 from flowprior.plan import SOLVED_SPLITS, jobs
 
+#: Tables behind `dvc plots show`, as `flowprior.evaluation.plots.Plots` has them.
+PLOT_NAMES = ("training", "curves", "settings")
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -43,6 +46,10 @@ class Layout:
     def table(self, name: str) -> Path:
         """A table without its ending."""
         return self.results / "tables" / name
+
+    def plot(self, name: str) -> Path:
+        """The table behind one of DVC's plots."""
+        return self.results / "plots" / f"{name}.csv"
 
     def prepared(self, file: str) -> Path:
         """`train.npy`, `validation.npy`, `test.npy` or `manifest.json` of the prepared images."""
