@@ -4,7 +4,7 @@ PARAMS ?= params/demo.yaml
 EXPERIMENT := $(notdir $(basename $(PARAMS)))
 # The experiment under DVC.
 DVC_PARAMS := params/$(shell sed -n 's/^ *- experiment: *//p' dvc.yaml).yaml
-SET ?=
+ARGS ?=
 PYTHON ?= python3
 PORT ?=
 BIN := .venv/bin
@@ -62,7 +62,7 @@ ui: $(STAMP)  ## look at the records, on this machine only
 	@flowprior ui $(if $(PORT),--port $(PORT))
 
 repro: $(STAMP)  ## the demo through DVC, which records what it was made of
-	@snakemake --configfile $(DVC_PARAMS) -- prepare_all
+	@snakemake --configfile $(DVC_PARAMS) -- download_all
 	@! dvc status --json data.dvc | grep -q '"modified"' || { echo "flowprior: data/ is not what data.dvc pins: \`dvc commit data.dvc\` pins what lies there; or move data/ away and run again" >&2; exit 2; }
 	dvc commit --quiet --force data.dvc
 	dvc repro
@@ -70,15 +70,15 @@ repro: $(STAMP)  ## the demo through DVC, which records what it was made of
 pull: $(STAMP)  ## results that dvc.lock records, from the DVC remote; then nothing is left to run
 	@test -f dvc.lock || { echo "flowprior: there is no dvc.lock, so no results are recorded; make them: make repro" >&2; exit 2; }
 	@dvc remote default >/dev/null 2>&1 || { echo "flowprior: no DVC remote to pull from; name one: dvc remote add --default NAME URL-OR-FOLDER" >&2; exit 2; }
-	dvc pull
+	dvc pull || { echo "flowprior: nothing was removed. Where DVC names unsaved files: \`dvc commit\` keeps them, \`dvc checkout --force\` brings back what was recorded. Where it misses some: \`dvc push\` where they were made" >&2; exit 2; }
 	$(RECORDED)
-	@# Snakemake compares times where it has no records of its own; the files are the recorded ones, so all are made.
-	@snakemake --configfile $(DVC_PARAMS) --quiet all --touch -- evaluate_all report_all
+	@# The files are the recorded ones: Snakemake need not make them, and learns which settings each was made with.
+	@snakemake --configfile $(DVC_PARAMS) --quiet all --forceall --touch -- evaluate_all report_all
 	@snakemake --configfile $(DVC_PARAMS) -- publish
 
-exp: $(STAMP)  ## one DVC experiment: make exp SET='params/demo.yaml:title=Another'
+exp: $(STAMP)  ## a DVC experiment: make exp ARGS='--set-param params/demo.yaml:title=Another'
 	$(RECORDED)
-	dvc exp run $(foreach change,$(SET),--set-param '$(change)')
+	dvc exp run $(ARGS)
 
 lock: $(STAMP)  ## write requirements.lock from .venv
 	@{ echo '# What .venv holds, exactly; written by `make lock`.'; \

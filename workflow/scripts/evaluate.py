@@ -6,16 +6,21 @@ from pathlib import Path
 import pandas as pd
 
 from flowprior.evaluation import evaluate
+from flowprior.evaluation.origin import check_origin
 from flowprior.evaluation.plots import plots_of
 from flowprior.files import replacing
 from flowprior.params import experiment_from
+from flowprior.plan import jobs
 from flowprior.progress import job_output
 from flowprior.report.results import read_history
 
 with job_output(snakemake.log[0]):
     experiment = experiment_from(snakemake.params.experiment)
     output = snakemake.output
-    rows = pd.concat([pd.read_parquet(path) for path in snakemake.input.rows], ignore_index=True)
+    parts = [pd.read_parquet(path) for path in snakemake.input.rows]
+    for job, part, path in zip(jobs(experiment), parts, snakemake.input.rows, strict=True):
+        check_origin(experiment, job, part, path)
+    rows = pd.concat(parts, ignore_index=True)
     traces = pd.concat([pd.read_parquet(path) for path in snakemake.input.traces], ignore_index=True)
     summary, paired, metrics = evaluate(rows, experiment.seed)
     for path, table in ((output.rows, rows), (output.traces, traces)):
