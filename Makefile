@@ -66,6 +66,7 @@ repro: $(STAMP)  ## the demo through DVC, which records what it was made of
 	@! dvc status --json data.dvc | grep -q '"modified"' || { echo "flowprior: data/ is not what data.dvc pins: \`dvc commit data.dvc\` pins what lies there; or move data/ away and run again" >&2; exit 2; }
 	dvc commit --quiet --force data.dvc
 	dvc repro
+	@snakemake --configfile $(DVC_PARAMS) -- publish
 
 pull: $(STAMP)  ## results that dvc.lock records, from the DVC remote; then nothing is left to run
 	@test -f dvc.lock || { echo "flowprior: there is no dvc.lock, so no results are recorded; make them: make repro" >&2; exit 2; }

@@ -47,7 +47,9 @@ def expected_files(experiment: Experiment) -> frozenset[Path]:
     files |= {layout.plot(name) for name in PLOT_NAMES}
     files |= {Path(path) for path in outputs(experiment)}
     benchmarks = layout.results / "benchmarks"
-    times = {path for _, path in layout.benchmarks()} | {benchmarks / f"{rule}.tsv" for rule in ("report", "publish")}
+    times = {path for rule, path in layout.benchmarks() if rule != "measure"}
+    times |= {benchmarks / "measure" / task / f"{split}.tsv" for task, split in measured}
+    times |= {benchmarks / f"{rule}.tsv" for rule in ("report", "publish")}
     for path in times:
         log = _logs(experiment) / path.relative_to(benchmarks).with_suffix(".log")
         files |= {path, log, log.with_name(log.name + ERROR_SUFFIX)}
