@@ -87,4 +87,4 @@ lock: $(STAMP)  ## write requirements.lock from .venv
 	@mv requirements.lock.new requirements.lock
 
 clean:  ## remove what was computed; .venv and data/ stay
-	rm -rf results prepared logs mlflow.db mlartifacts .snakemake
+	rm -rf results prepared logs dvc_plots mlflow.db mlartifacts .snakemake
