@@ -13,65 +13,20 @@ import pandas as pd
 import pytest
 import yaml
 from safetensors.torch import load_file, save_file
+from workflow_project import (
+    NOTHING,
+    ROOT,
+    SMOKE,
+    copy_of_a_run,
+    copy_of_the_project,
+    experiment_file,
+    planned,
+    snakemake,
+)
 
 from flowprior.params import load_experiment
 from flowprior.plan import jobs
 from flowprior.report import outputs
-
-ROOT = Path(__file__).parents[1]
-PARTS = (
-    "Snakefile",
-    "workflow",
-    "profiles",
-    "params",
-    "dvc.yaml",
-    "data.dvc",
-    ".dvc",
-    ".dvcignore",
-    ".gitignore",
-)
-SMOKE = ("--configfile", "params/smoke.yaml")
-NOTHING = "Nothing to be done"
-
-
-def copy_of_the_project(folder: Path) -> Path:
-    for part in PARTS:
-        source = ROOT / part
-        if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp"))
-        else:
-            shutil.copy(source, folder / part)
-    return folder
-
-
-def snakemake(project: Path, *arguments: str, status: int = 0, **environment: str) -> str:
-    """Run snakemake in a copy of the project; its whole output, after a look at the exit status."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SNAKEMAKE", "MLFLOW"))}
-    inherited.pop("MAKELEVEL", None)
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--nocolor", *arguments],
-        cwd=project,
-        env={**inherited, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == status, done.stdout
-    return done.stdout
-
-
-def planned(output: str) -> dict[str, int]:
-    """Rule -> number of jobs, from the table of a dry run."""
-    table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", output, re.MULTILINE | re.DOTALL)
-    return {line.split()[0]: int(line.split()[1]) for line in table[1].splitlines()} if table else {}
-
-
-def experiment_file(project: Path, name: str, **changes) -> str:
-    """A file with the tiny experiment, changed; its name stays, so that results are shared."""
-    settings = yaml.safe_load((project / "params" / "smoke.yaml").read_text())
-    (project / "params" / f"{name}.yaml").write_text(yaml.safe_dump({**settings, **changes}))
-    return f"params/{name}.yaml"
 
 
 @pytest.fixture
@@ -80,11 +35,9 @@ def project(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A project in which the tiny experiment has run; tests leave its files as they are."""
-    project = copy_of_the_project(tmp_path_factory.mktemp("finished"))
-    (project / "said.txt").write_text(snakemake(project, *SMOKE))
-    return project
+def finished(tiny_run, tmp_path_factory):
+    """A project in which the tiny experiment has run; tests leave its results as they are."""
+    return copy_of_a_run(tiny_run, tmp_path_factory.mktemp("finished"))
 
 
 class TestAFinishedRun:
@@ -247,40 +200,6 @@ class TestWhatAFinishedRunSaysOfItself:
         assert "evaluate" not in planned(output)
         assert (project / settings).read_bytes() == written
         assert "Another one" in (project / self.RESULTS / "report.html").read_text()
-
-
-def test_dvc_takes_over_a_finished_run(finished):
-    """Every stage finds its files made, the pinned data are the data, and nothing is reported to anybody."""
-    dvc_yaml = finished / "dvc.yaml"
-    dvc_yaml.write_text(dvc_yaml.read_text().replace("experiment: demo", "experiment: smoke"))
-    programs = str(Path(sys.executable).parent)
-    environment = {
-        **os.environ,
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "DVC_NO_ANALYTICS": "1",
-    }
-
-    def run(*command: str) -> str:
-        done = subprocess.run(
-            command,
-            cwd=finished,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
-
-    run("git", "init", "--quiet")
-    pinned = (finished / "data.dvc").read_text()
-    stages = yaml.safe_load(dvc_yaml.read_text())["stages"]
-    assert run("dvc", "repro").count(NOTHING) == len(stages)
-    assert "up to date" in run("dvc", "status")
-    assert (finished / "data.dvc").read_text() == pinned == (ROOT / "data.dvc").read_text()
-    assert "analytics = false" in (finished / ".dvc" / "config").read_text()
-    ignored = run("git", "status", "--porcelain", "--untracked-files=all")
-    assert not re.search(r" (data|prepared|results|logs)/", ignored)
 
 
 class TestDryRuns:

@@ -215,6 +215,32 @@ def publish(params: Annotated[Path, typer.Argument(help="An experiment, such as 
 
 
 @app.command()
+def prune(
+    params: Annotated[Path, typer.Argument(help="An experiment, such as params/demo.yaml.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list them.")] = False,
+) -> None:
+    """Remove results and logs of jobs that an experiment no longer has: nothing is made of them."""
+    from rich.filesize import decimal
+
+    from flowprior.params import load_experiment
+    from flowprior.plan import check_names
+    from flowprior.pruning import check_idle, remove, stale_files
+
+    experiment = load_experiment(params)
+    check_names(experiment)
+    if not Path("results", experiment.name).is_dir():
+        raise FlowpriorError(f"no folder results/{experiment.name} here; run this in the repository, after a run")
+    files = stale_files(experiment)
+    sizes = [file.lstat().st_size for file in files]
+    for file, size in zip(files, sizes, strict=True):
+        print(f"{file}  {decimal(size)}")
+    if not dry_run:
+        check_idle()
+        remove(files)
+    print(f"{'would remove' if dry_run else 'removed'} {len(files)} files, {decimal(sum(sizes))}")
+
+
+@app.command()
 def ui(
     port: Annotated[int | None, typer.Option(help="Port; default: a free one.")] = None,
 ) -> None:

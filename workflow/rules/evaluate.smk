@@ -3,6 +3,7 @@ rule evaluate:
     input:
         rows=every_job(rules.reconstruct.output.rows),
         traces=every_job(rules.reconstruct.output.traces),
+        histories=expand(rules.train.output.history, prior=EXPERIMENT.priors),
     output:
         rows=f"{RESULTS}/rows.parquet",
         traces=f"{RESULTS}/traces.parquet",
@@ -19,6 +20,8 @@ rule evaluate:
             labels={"table": "paired differences"},
         ),
         metrics=f"{RESULTS}/metrics.json",
+        # What `dvc plots show` draws.
+        plots=expand(f"{RESULTS}/plots/{{name}}.csv", name=PLOT_NAMES),
     log:
         f"{LOGS}/evaluate.log",
     benchmark:

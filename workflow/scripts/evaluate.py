@@ -1,18 +1,26 @@
 """All rows of all jobs: selection on validation images, means, intervals, paired differences."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 
 from flowprior.evaluation import evaluate
+from flowprior.evaluation.origin import check_origin
+from flowprior.evaluation.plots import plots_of
 from flowprior.files import replacing
 from flowprior.params import experiment_from
+from flowprior.plan import jobs
 from flowprior.progress import job_output
+from flowprior.report.results import read_history
 
 with job_output(snakemake.log[0]):
     experiment = experiment_from(snakemake.params.experiment)
     output = snakemake.output
-    rows = pd.concat([pd.read_parquet(path) for path in snakemake.input.rows], ignore_index=True)
+    parts = [pd.read_parquet(path) for path in snakemake.input.rows]
+    for job, part, path in zip(jobs(experiment), parts, snakemake.input.rows, strict=True):
+        check_origin(experiment, job, part, path)
+    rows = pd.concat(parts, ignore_index=True)
     traces = pd.concat([pd.read_parquet(path) for path in snakemake.input.traces], ignore_index=True)
     summary, paired, metrics = evaluate(rows, experiment.seed)
     for path, table in ((output.rows, rows), (output.traces, traces)):
@@ -21,6 +29,11 @@ with job_output(snakemake.log[0]):
     for path, table in ((output.summary, summary), (output.paired, paired)):
         with replacing(path) as part:
             table.to_csv(part, index=False)
+    histories = {Path(path).parent.name: read_history(Path(path)) for path in snakemake.input.histories}
+    plots = plots_of(histories, rows, traces, summary)
+    for path, table in zip(output.plots, plots, strict=True):
+        with replacing(path) as part:
+            table.to_csv(part, index=False, float_format="%.6g")
     with replacing(output.metrics) as part:
         part.write_text(json.dumps(metrics, indent=2) + "\n")
     print(f"{len(rows)} rows, {len(summary)} lines in {output.summary}")

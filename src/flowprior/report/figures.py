@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from flowprior.evaluation.plots import cost_curve
 from flowprior.report.lines import Line
 from flowprior.report.results import Results
 from flowprior.report.style import TEXT_WIDTH, legend, message, new_figure
@@ -52,26 +52,6 @@ def paired_figure(results: Results) -> Figure:
         axis.set_title(f"{task}: difference to {baseline.label}", loc="left", fontsize=8)
     axes[-1].set_xlabel("paired difference of PSNR in dB (right of zero: better than the best baseline)")
     return figure
-
-
-def cost_curve(traces: pd.DataFrame) -> pd.DataFrame:
-    """Mean quality along the way of one setting.
-
-    The k-th points of all images are averaged; an image that stopped early keeps its last point, so that no
-    image leaves the mean.
-
-    Args:
-        traces: points of several images with image, evaluations, seconds, psnr, in order per image.
-
-    Returns:
-        evaluations, seconds, psnr, one line per k.
-    """
-    order = traces.groupby("image", sort=False).cumcount()
-    columns = {}
-    for name in ("evaluations", "seconds", "psnr"):
-        table = traces.assign(k=order).pivot(index="k", columns="image", values=name).ffill()
-        columns[name] = table.mean(axis=1, skipna=False)
-    return pd.DataFrame(columns).dropna()
 
 
 def cost_figure(results: Results, cost: str) -> Figure:

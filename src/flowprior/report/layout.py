@@ -32,6 +32,10 @@ class Step(NamedTuple):
         return cls("reconstruct", {name: str(value) for name, value in job._asdict().items()})
 
 
+#: Tables behind `dvc plots show`, as `flowprior.evaluation.plots.Plots` has them.
+PLOT_NAMES = ("training", "curves", "settings")
+
+
 @dataclass(frozen=True)
 class Layout:
     """Paths of one experiment.
@@ -81,6 +85,10 @@ class Layout:
     def table(self, name: str) -> Path:
         """A table without its ending."""
         return self.results / "tables" / name
+
+    def plot(self, name: str) -> Path:
+        """The table behind one of DVC's plots."""
+        return self.results / "plots" / f"{name}.csv"
 
     def prepared(self, file: str) -> Path:
         """`train.npy`, `validation.npy`, `test.npy` or `manifest.json` of the prepared images."""
