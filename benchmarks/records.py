@@ -53,7 +53,10 @@ def record_of(number: int) -> Record:
         kind="reconstruction",
         name=f"denoising chavez alpha={number}",
         key=f"benchmark/denoising/chavez/haar_glow/alpha={number}",
-        settings={f"setting_{i}": str(i) for i in range(18)} | {"alpha": str(number)},
+        settings={
+            **{"task": "denoising", "method": "chavez", "setting": f"alpha={number}", "alpha": str(number)},
+            **{f"setting_{i}": str(i) for i in range(16)},
+        },
         metrics={f"metric_{i}": float(source.normal()) for i in range(17)} | {"psnr": float(images["psnr"].mean())},
         curves={
             f"trace/{name}": tuple((5 * i, float(source.normal())) for i in range(_POINTS))
