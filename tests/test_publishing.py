@@ -1,7 +1,9 @@
 """Records on their way into MLflow: each once, whatever happens."""
 
 import json
+import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -235,6 +237,40 @@ class TestRegisteredFlows:
         with pytest.raises(FlowpriorError, match="no flow at models:/nothing@best") as error:
             flows.load("models:/nothing@best")
         assert "\n" not in str(error.value)
+
+
+def test_a_server_elsewhere_gets_runs_files_and_flows(tmp_path, monkeypatch, capfd):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (there := tmp_path / "there").mkdir()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{there}/m.db", "--artifacts-destination", str(there / "files")]
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    (here := tmp_path / "here").mkdir()
+    experiment = make_tree(here)
+    with subprocess.Popen(command, env=environment, cwd=there, **quiet) as server:
+        try:
+            end = time.monotonic() + 60
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                    break
+                except OSError:
+                    assert time.monotonic() < end
+                    time.sleep(0.2)
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+            done = publish(records_of(experiment, here), here, CALL)
+            assert publish(records_of(experiment, here), here, CALL).new == 0
+            monkeypatch.chdir(here)
+            assert flows.load(f"models:/flow-{experiment.data.key}-8bit@best").name == "haar_glow"
+            assert client_of(here).get_run(done.runs[CHAVEZ]).data.params["alpha"] == "0.02"
+        finally:
+            server.terminate()
+    assert list((there / "files").rglob("reconstructions.png"))
+    assert {path.name for path in here.iterdir()} == {"prepared", "results", "logs"}
+    assert "View run" not in capfd.readouterr().out
 
 
 class TestWhatIsInTheWay:
