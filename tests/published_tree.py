@@ -4,10 +4,11 @@ import json
 
 import torch
 from PIL import Image
-from report_fixture import SIDE, fabricate, tiny_experiment
+from report_fixture import CALL, SIDE, fabricate, tiny_experiment
 
 from flowprior import flows
 from flowprior.flows.checkpoint import save_flow
+from flowprior.provenance.invocation import Invocation
 from flowprior.report import Layout
 
 
@@ -19,6 +20,7 @@ def make_tree(root, **changes):
     manifest = json.loads(layout.prepared("manifest.json").read_text())
     manifest["splits"]["train"] = {"count": 100, "shape": [100, SIDE, SIDE, 3], "sha256": "7a" * 32, "names": []}
     layout.prepared("manifest.json").write_text(json.dumps(manifest))
+    Invocation(**CALL).write(layout.invocation)
     for prior in experiment.priors:
         Image.new("RGB", (8, 8)).save(layout.flow(prior, "samples.png"))
         save_weights(layout, prior)

@@ -20,6 +20,12 @@ from flowprior.report import Layout
 from flowprior.report.layout import Step
 
 SIDE = 16
+#: In which all jobs ran.
+CALL = {
+    "name": "20260102-030405-abcdef",
+    "started": "2026-01-02T03:04:05+00:00",
+    "command": "snakemake --configfile params/tiny.yaml",
+}
 TRACE_POINTS = 6
 
 
@@ -273,6 +279,7 @@ def _write_job(layout: Layout, step: Step) -> None:
         diff=None,
         versions={"torch": "2.13.0"},
         inputs={"prepared/some/train.npy": "sha256:" + "ab" * 32},
+        call=CALL,
     )
     path = layout.job_file(step)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,11 +20,10 @@ from urllib.request import urlopen
 import pytest
 from published_tree import make_tree
 
-from flowprior.provenance.invocation import Invocation
 from flowprior.records import records_of
 from flowprior.tracking import publish, tracking_uri
 from flowprior.tracking.sending import CURRENT, KIND
-from flowprior.tracking.ui import _pages
+from flowprior.tracking.ui import pages_of
 
 webdriver = pytest.importorskip("selenium.webdriver")
 DRIVER, BROWSER = shutil.which("chromedriver"), shutil.which("chromium")
@@ -39,10 +38,9 @@ def root(tmp_path_factory):
         return Path(os.environ["FLOWPRIOR_ROOT"]).resolve()
     root = tmp_path_factory.mktemp("tree")
     experiment = make_tree(root)
-    call = Invocation("20260102-030405-abcdef", "2026-01-02T03:04:05+00:00", "snakemake")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        publish(records_of(experiment, root), root, call)
+        publish(records_of(experiment, root), root)
     return root
 
 
@@ -120,7 +118,7 @@ def photograph(page, name):
 
 
 def test_the_table_of_runs_shows_method_task_and_psnr(page, address, root, runs):
-    ((_, path),) = _pages(root).items()
+    ((_, path),) = pages_of(root).items()
     started = time.monotonic()
     page.get(address + path)
     best = max((run for run in runs if "psnr" in run.data.metrics), key=lambda run: run.data.metrics["psnr"])

@@ -1,5 +1,6 @@
 """What jobs and runs say of themselves."""
 
+import hashlib
 import subprocess
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ import pytest
 from flowprior.images.checksums import of_file
 from flowprior.provenance.invocation import Invocation
 from flowprior.provenance.job import JobFacts, job_facts
-from flowprior.provenance.source import commit
+from flowprior.provenance.source import DIFF, UNKNOWN, commit
 
 
 def git(folder, *arguments):
@@ -28,7 +29,7 @@ def repository(tmp_path, monkeypatch):
 
 def test_a_changed_program_has_a_diff_of_its_own(repository):
     clean = commit(repository)
-    assert clean == (git(repository, "rev-parse", "HEAD"), False, None)
+    assert clean == (git(repository, "rev-parse", "HEAD"), None) and not clean.changed
     (repository / "new.txt").write_text("not tracked")
     assert commit(repository) == clean
     seen = set()
@@ -53,8 +54,31 @@ def test_what_a_run_writes_and_git_tracks_is_no_change_of_its_source(repository)
     assert not commit(repository).changed
 
 
+def test_changes_of_any_encoding_are_hashed_as_git_prints_them(repository):
+    (repository / "program.py").write_bytes(b"caf\xe9\r\n")
+    printed = subprocess.run(["git", *DIFF], cwd=repository, capture_output=True, check=True).stdout
+    assert b"\xe9\r" in printed
+    assert commit(repository).diff == hashlib.sha256(printed).hexdigest()
+
+
+def test_what_git_does_not_say_is_not_known(repository, monkeypatch):
+    run = subprocess.run
+
+    def refuse(command, **options):
+        if "diff" in command:
+            raise subprocess.TimeoutExpired(command, 60)
+        return run(command, **options)
+
+    monkeypatch.setattr("flowprior.provenance.source.subprocess.run", refuse)
+    found = commit(repository)
+    assert found.name and found.diff == UNKNOWN and not found.changed
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("flowprior.provenance.source.subprocess.run", run)
+    assert commit(repository) == (None, None)
+
+
 def test_outside_a_repository_there_is_no_commit(tmp_path):
-    assert commit(tmp_path) == (None, False, None)
+    assert commit(tmp_path) == (None, None)
 
 
 def test_a_job_says_where_it_ran_of_what_and_how_long(repository, monkeypatch):

@@ -13,7 +13,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+import requests
 from published_tree import make_tree, save_weights
+from report_fixture import CALL
 
 from flowprior import flows
 from flowprior.errors import FlowpriorError
@@ -24,11 +26,12 @@ from flowprior.report import Layout
 from flowprior.tracking import TrackingError, publish, publish_experiment, serve, tracking_uri
 from flowprior.tracking.columns import VIEW
 from flowprior.tracking.sending import CURRENT, KIND
-from flowprior.tracking.server import addressed
-from flowprior.tracking.ui import _pages
+from flowprior.tracking.server import _reason, addressed
+from flowprior.tracking.ui import pages_of
 
 CHAVEZ = "tiny/denoising/chavez/flow_a/alpha=0.02"
-CALL = Invocation("20260102-030405-abcdef", "2026-01-02T03:04:05+00:00", "snakemake --configfile params/tiny.yaml")
+FIRST = Invocation(**CALL)
+SECOND = Invocation("20260103-000000-012345", "2026-01-03T00:00:00+00:00", "snakemake --forcerun train")
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +79,7 @@ def published(tmp_path_factory):
     experiment = make_tree(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        return root, experiment, publish(records_of(experiment, root), root, CALL)
+        return root, experiment, publish(records_of(experiment, root), root)
 
 
 class TestARun:
@@ -118,24 +121,24 @@ class TestARun:
         root, _, done = published
         (call,) = runs_of(root, "tiny/photos-16px", f"tags.`{KIND}` = 'invocation'")
         assert call.info.status == "FINISHED"
-        assert call.data.params["command"] == CALL.command
+        assert call.data.params["command"] == FIRST.command
         assert call.info.start_time == 1000 * int(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp())
         beneath = runs_of(root, "tiny/photos-16px", f"tags.`mlflow.parentRunId` = '{call.info.run_id}'")
         assert {run.info.run_id for run in beneath} == set(done.runs.values())
 
     def test_is_found_on_a_page_with_the_columns_that_tell_methods_apart(self, published):
         root, _, _ = published
-        assert list(_pages(root)) == ["tiny/photos-16px"]
+        assert list(pages_of(root)) == ["tiny/photos-16px"]
         experiment = client_of(root).get_experiment_by_name("tiny/photos-16px")
         view = json.loads(experiment.tags[f"mlflow.sharedViewState.{VIEW}"])
         assert {"params.`method`", "params.`task`", "metrics.`psnr`"} <= set(view["selectedColumns"])
-        assert _pages(root)["tiny/photos-16px"].endswith(f"/{experiment.experiment_id}/runs?viewStateShareKey={VIEW}")
+        assert pages_of(root)["tiny/photos-16px"].endswith(f"/{experiment.experiment_id}/runs?viewStateShareKey={VIEW}")
 
 
 class TestPublishingAgain:
     def test_makes_no_second_run(self, published):
         root, experiment, done = published
-        again = publish(records_of(experiment, root), root, CALL)
+        again = publish(records_of(experiment, root), root)
         assert (again.new, again.models, again.runs) == (0, (), done.runs)
         assert len(runs_of(root, "tiny/photos-16px")) == len(done.runs) + 1
 
@@ -168,17 +171,31 @@ class TestPublishingAgain:
 
         keys = ("a", "b", "c")
         interrupted = [
-            record_of(key, artifacts={"file": fail} if number == broken else {}) for number, key in enumerate(keys)
+            record_of(key, call=FIRST, artifacts={"file": fail} if number == broken else {})
+            for number, key in enumerate(keys)
         ]
         with pytest.raises(RuntimeError):
-            publish(interrupted, place, CALL)
-        done = publish([record_of(key) for key in keys], place, CALL)
+            publish(interrupted, place)
+        done = publish([record_of(key, call=FIRST) for key in keys], place)
         assert done.new == 3 - broken
         runs = {run.info.run_id: run for run in runs_of(place, "g")}
         (call,) = [identity for identity, run in runs.items() if run.data.tags[KIND] == "invocation"]
         assert set(runs) == {*done.runs.values(), call}
         assert {run.info.status for run in runs.values()} == {"FINISHED"}
         assert {runs[identity].data.tags["mlflow.parentRunId"] for identity in done.runs.values()} == {call}
+        assert runs[call].data.metrics["runs"] == 3
+
+    def test_puts_each_run_beneath_the_call_that_it_was_made_in(self, place):
+        for _ in range(2):
+            done = publish([record_of("a", call=FIRST), record_of("b", call=SECOND)], place)
+            more = publish([record_of("a", call=FIRST), record_of("b", call=SECOND), record_of("c", call=FIRST)], place)
+        runs = {run.info.run_id: run for run in runs_of(place, "g")}
+        calls = {run.data.params["command"]: run for run in runs.values() if run.data.tags[KIND] == "invocation"}
+        assert len(runs) == 5 and set(calls) == {FIRST.command, SECOND.command}
+        parents = {key: runs[more.runs[key]].data.tags["mlflow.parentRunId"] for key in "abc"}
+        first, second = calls[FIRST.command].info.run_id, calls[SECOND.command].info.run_id
+        assert parents == {"a": first, "b": second, "c": first} and done.runs["a"] == more.runs["a"]
+        assert [calls[call.command].data.metrics["runs"] for call in (FIRST, SECOND)] == [2, 1]
 
     def test_from_two_programs_at_once_into_a_new_database(self, tmp_path):
         program = (
@@ -231,12 +248,48 @@ class TestRegisteredFlows:
         # Opening the run again for its model left its times as they were.
         assert run.info.end_time - run.info.start_time == 182_000
 
+    def test_after_an_interruption_the_best_is_named(self, place):
+        experiment = make_tree(place)
+        done = publish(records_of(experiment, place), place)
+        name = done.models[0].partition(" ")[0]
+        client_of(place).delete_registered_model_alias(name, "best")
+        assert publish(records_of(experiment, place), place).models == ()
+        assert int(client_of(place).get_model_version_by_alias(name, "best").version) == 1
+
     def test_one_that_is_not_there_is_one_line(self, published, monkeypatch):
         root, _, _ = published
         monkeypatch.chdir(root)
         with pytest.raises(FlowpriorError, match="no flow at models:/nothing@best") as error:
             flows.load("models:/nothing@best")
         assert "\n" not in str(error.value)
+
+    def test_looking_for_one_leaves_nothing_behind(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(FlowpriorError, match="nothing is recorded yet"):
+            flows.load("models:/some-flow@best")
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_database_may_be_named_by_a_relative_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    assert tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/other.db"
+    publish([record_of()], tmp_path)
+    assert (tmp_path / "other.db").exists() and not (tmp_path / "mlflow.db").exists()
+    assert list(pages_of(tmp_path)) == ["g"]
+
+
+def test_runs_of_another_repository_on_the_same_server_are_left_alone(place, monkeypatch):
+    monkeypatch.setattr("flowprior.tracking.group.is_local", lambda uri: False)
+    monkeypatch.setattr(
+        "flowprior.tracking.group._experiment", lambda client, *_: client.get_experiment_by_name("g").experiment_id
+    )
+    client_of(place).create_experiment("g", artifact_location=(place / "files").as_uri())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(place))
+    (other := place / "other").mkdir()
+    first, second = publish([record_of()], place), publish([record_of(psnr=31.0)], other)
+    assert second.new == 1
+    current = {run.info.run_id for run in runs_of(place, "g", f"tags.`{CURRENT}` = 'yes'")}
+    assert current == {first.runs["k"], second.runs["k"]}
 
 
 def test_a_server_elsewhere_gets_runs_files_and_flows(tmp_path, monkeypatch, capfd):
@@ -261,8 +314,8 @@ def test_a_server_elsewhere_gets_runs_files_and_flows(tmp_path, monkeypatch, cap
                     assert time.monotonic() < end
                     time.sleep(0.2)
             monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-            done = publish(records_of(experiment, here), here, CALL)
-            assert publish(records_of(experiment, here), here, CALL).new == 0
+            done = publish(records_of(experiment, here), here)
+            assert publish(records_of(experiment, here), here).new == 0
             monkeypatch.chdir(here)
             assert flows.load(f"models:/flow-{experiment.data.key}-8bit@best").name == "haar_glow"
             assert client_of(here).get_run(done.runs[CHAVEZ]).data.params["alpha"] == "0.02"
@@ -296,7 +349,7 @@ class TestWhatIsInTheWay:
 
     def test_a_file_that_is_no_database(self, tmp_path):
         (tmp_path / "mlflow.db").write_text("this is no database, whatever its name says")
-        with pytest.raises(TrackingError, match=r"mlflow\.db cannot be written to") as error:
+        with pytest.raises(TrackingError, match=r"mlflow\.db cannot be used") as error:
             publish([record_of()], tmp_path)
         assert "\n" not in str(error.value)
 
@@ -335,6 +388,31 @@ class TestWhatIsInTheWay:
         thread.start()
         assert publish([record_of(psnr=31.0)], place).new == 1
         thread.join()
+
+    def test_a_server_that_takes_no_files(self, place, monkeypatch):
+        def refuse(self, run_id, folder):
+            raise requests.HTTPError("413 Client Error: Request Entity Too Large for url: http://a:secret@b")
+
+        monkeypatch.setattr("mlflow.tracking.MlflowClient.log_artifacts", refuse)
+        with pytest.raises(TrackingError, match="413 Client Error"):
+            publish([record_of()], place)
+
+    def test_a_password_in_what_a_server_says(self, monkeypatch):
+        uri = "http://someone:geheim@127.0.0.1:9"
+        said = _reason(OSError(f"API request to {uri}/api failed with geheim"), uri)
+        assert "geheim" not in said and "127.0.0.1:9/api" in said
+
+    def test_a_server_without_a_registry_has_the_runs(self, place, monkeypatch):
+        from mlflow.exceptions import MlflowException
+
+        def refuse(self, *given, **named):
+            raise MlflowException("the model registry is not enabled")
+
+        monkeypatch.setattr("mlflow.tracking.MlflowClient.search_model_versions", refuse)
+        experiment = make_tree(place)
+        done = publish(records_of(experiment, place), place)
+        assert done.new == len(done.runs) and not done.models
+        assert done.remarks[0].endswith("the model registry is not enabled")
 
     def test_nothing_to_serve_before_the_first_run(self, tmp_path):
         with pytest.raises(FlowpriorError, match="make run"):

@@ -11,9 +11,11 @@ import pytest
 import yaml
 from PIL import Image
 from published_tree import make_tree
+from report_fixture import CALL
 
 from flowprior.images import raw_files
 from flowprior.plan import jobs
+from flowprior.provenance.invocation import Invocation
 from flowprior.records import records_of
 from flowprior.records.record import CURVE_POINTS, Record, flat, thinned
 from flowprior.records.solving import mean_curves
@@ -94,7 +96,8 @@ def test_they_name_where_a_job_ran_and_of_what(tree, records):
     assert len(tags["mlflow.source.git.commit"]) == 40 and "slurm_job" not in tags
     training = records["tiny/training/flow_a"]
     assert training.tags["slurm_job"] == "4242"
-    assert training.tags["checkpoint"] == tags["checkpoint"] and len(tags["checkpoint"]) == 16
+    assert len(training.tags["checkpoint"]) == 16
+    assert training.call == records[CHAVEZ].call == Invocation(**CALL)
     assert "checkpoint" not in records["tiny/denoising/bm3d/none/default"].tags
     costs = records[CHAVEZ].metrics
     assert costs["peak_memory_mb"] == 812.4 and costs["system/mean_cpu_percent"] == 97.5
@@ -104,7 +107,7 @@ def test_they_name_where_a_job_ran_and_of_what(tree, records):
     assert [images.context for images in training.inputs] == ["training", "validation"]
 
 
-def test_the_pin_of_the_raw_images_is_a_tag(tmp_path):
+def test_the_pin_of_the_raw_images_is_a_mark(tmp_path):
     experiment = make_tree(tmp_path)
     raw = [tmp_path / path for path in raw_files(experiment.data)]
     raw[0].parent.mkdir(parents=True)
@@ -112,9 +115,12 @@ def test_the_pin_of_the_raw_images_is_a_tag(tmp_path):
         path.write_bytes(b"123")
     pin = {"outs": [{"md5": "0a1b.dir", "size": 3 * len(raw), "nfiles": len(raw), "path": "data"}]}
     (tmp_path / "data.dvc").write_text(yaml.safe_dump(pin))
-    assert {record.tags["data.dvc"] for record in records_of(experiment, tmp_path)} == {"0a1b.dir"}
+    pinned = {record.key: record for record in records_of(experiment, tmp_path)}
+    assert {record.marks["data.dvc"] for record in pinned.values()} == {"0a1b.dir"}
     raw[0].write_bytes(b"other images than were pinned")
-    assert not any("data.dvc" in record.tags for record in records_of(experiment, tmp_path))
+    for record in records_of(experiment, tmp_path):
+        assert "data.dvc" not in record.marks
+        assert record.digest == pinned[record.key].digest  # no number changed, so no run is made again
 
 
 def test_they_write_their_artifacts(records, tmp_path):
@@ -145,10 +151,34 @@ def test_of_a_killed_pipeline_there_are_those_of_the_jobs_that_ended(tree, tmp_p
     lost = {f"tiny/{gone.task}/chavez/flow_a/{point.label}" for point in experiment.chunks("chavez", gone.task)[0]}
     complete = {record.key for record in records_of(experiment, root)}
     assert set(found) == complete - lost - {"tiny/aggregate"}
+    half = next(job for job in jobs(experiment) if job.method == "linear_mmse" and job.split == "test")
+    layout.solved(half, "traces.parquet").unlink()  # killed between two files
+    without = {record.key for record in records_of(experiment, tmp_path)}
+    assert set(found) - without == {f"tiny/{half.task}/linear_mmse/gaussian/noise_std={value}" for value in (0.05, 0.1)}
     kept = found["tiny/denoising/bm3d/none/default"]
     assert kept.marks["selected_by"] == "-" and kept.metrics["psnr"] > 0
     layout.flow("flow_a", "weights.safetensors").unlink()
     assert "tiny/training/flow_a" not in {record.key for record in records_of(experiment, tmp_path)}
+
+
+def test_rows_of_other_settings_than_the_experiment_has_now_are_no_record(tree):
+    root, experiment = tree
+    said = []
+    other = experiment.model_copy(update={"seed": experiment.seed + 1})
+    assert not [record for record in records_of(other, root, said.append) if record.kind == "reconstruction"]
+    assert len(said) == len(jobs(experiment)) and "seed" in said[0]
+
+
+def test_the_weights_are_those_that_the_job_read(tmp_path):
+    experiment = make_tree(tmp_path)
+    layout = Layout(experiment, tmp_path)
+    for job in jobs(experiment):
+        path = layout.solved(job, "job.json")
+        facts = json.loads(path.read_text())
+        facts["inputs"] = {"results/tiny/flows/flow_a/weights.safetensors": "sha256:" + "12" * 32}
+        path.write_text(json.dumps(facts))
+    found = {record.key: record for record in records_of(experiment, tmp_path)}
+    assert found[CHAVEZ].tags["checkpoint"] == "12" * 8 != found["tiny/training/flow_a"].tags["checkpoint"]
 
 
 def test_the_digest_changes_with_what_was_measured_and_not_with_how_it_was_chosen():

@@ -4,8 +4,11 @@ from pathlib import Path
 
 from flowprior.params import experiment_from
 from flowprior.progress import job_output
+from flowprior.report.layout import Layout
 from flowprior.tracking import publish_experiment
 
 with job_output(snakemake.log[0]):
     experiment = experiment_from(snakemake.params.experiment)
-    publish_experiment(experiment, Path.cwd(), f"make publish PARAMS=params/{experiment.name}.yaml")
+    # As they were resolved: the params file alone does not know what --config changed.
+    settings = Layout(experiment).settings
+    publish_experiment(experiment, Path.cwd(), f"make publish PARAMS={settings}")

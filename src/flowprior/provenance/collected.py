@@ -19,7 +19,7 @@ from flowprior.provenance.data import pinned, raw_checksums
 from flowprior.provenance.invocation import Invocation
 from flowprior.provenance.machine import machine, versions
 from flowprior.provenance.reproducing import commands, settings_text
-from flowprior.provenance.source import commit
+from flowprior.provenance.source import UNKNOWN, commit
 from flowprior.provenance.times import JobEntry, job_entries
 from flowprior.report.layout import Layout, table_names
 
@@ -174,7 +174,7 @@ def _name(layout: Layout, path: Path) -> str:
 
 
 def _checksum(digits: str | None) -> str | None:
-    return f"sha256:{digits}" if digits else None
+    return digits if digits in (None, UNKNOWN) else f"sha256:{digits}"
 
 
 def _hash(path: Path) -> str | None:

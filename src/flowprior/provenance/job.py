@@ -16,6 +16,7 @@ from typing import Any
 
 from flowprior.files import replacing
 from flowprior.images.checksums import of_file
+from flowprior.provenance.invocation import Invocation
 from flowprior.provenance.machine import machine, versions
 from flowprior.provenance.source import commit
 
@@ -30,15 +31,16 @@ class JobFacts:
         started: UTC, ISO 8601.
         seconds: how long it took.
         peak_memory_mb: most resident memory of its process.
-        gpu_memory_mb: most memory it held on a GPU; None without one.
+        gpu_memory_mb: most memory it held on a GPU; None without one, or where processes of its own held it.
         host: where it ran.
         device: what computed, such as "cpu (AMD EPYC)" or "cuda (NVIDIA H200)".
         threads: cores it was given.
         slurm_job: id of its Slurm job; None elsewhere.
         commit: of the source tree; None outside a repository.
-        diff: sha256 of what was changed since that commit; None where nothing was.
+        diff: sha256 of what was changed since that commit; None where nothing was, "unknown" where that is not known.
         versions: package -> version.
         inputs: file -> its checksum ("sha256:...").
+        call: the call of the workflow that it ran in, as `flowprior.provenance.invocation` writes it; None: unknown.
     """
 
     rule: str
@@ -55,6 +57,7 @@ class JobFacts:
     diff: str | None
     versions: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
+    call: dict[str, str] | None = None
 
     @classmethod
     def read(cls, path: Path) -> JobFacts:
@@ -71,6 +74,8 @@ def job_facts(job: Any, target: str | Path, gpu: bool = False) -> Iterator[None]
         target: JSON file to write.
         gpu: whether the job computes on one.
     """
+    # Of results/<experiment>: a later call must not claim a job that began before it.
+    call = Invocation.read(Path(*Path(target).parts[:2]) / "invocation.json")
     began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     yield
     source = commit(Path.cwd())
@@ -89,6 +94,7 @@ def job_facts(job: Any, target: str | Path, gpu: bool = False) -> Iterator[None]
         diff=source.diff,
         versions=versions(),
         inputs={str(path): of_file(path) for path in job.input},
+        call=asdict(call) if call else None,
     )
     with replacing(target) as part:
         part.write_text(json.dumps(asdict(facts), indent=2) + "\n")
@@ -107,7 +113,8 @@ def device_name(gpu: bool) -> str:
 def _gpu_memory() -> float | None:
     import torch
 
-    return round(torch.cuda.max_memory_allocated() / 1e6, 1) if torch.cuda.is_available() else None
+    held = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    return round(held / 1e6, 1) if held else None
 
 
 def _peak_memory() -> float:

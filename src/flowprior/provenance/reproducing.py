@@ -9,6 +9,7 @@ import yaml
 
 from flowprior.params import Experiment
 from flowprior.plan import fetched
+from flowprior.provenance.source import UNKNOWN
 
 
 def settings_text(asked: Experiment) -> str:
@@ -44,10 +45,12 @@ def commands(
         lines.append(f"git checkout {source['commit']}")
     else:
         lines.append("# The source tree was in no repository: its commit is not known.")
-    if source["diff"]:
+    if source["diff"] == UNKNOWN:
+        lines.append("# Whether the tree held changes that no commit has is not known.")
+    elif source["diff"]:
         lines.append("# The tree held changes that no commit has. Apply them first; this must then print")
         lines.append(f"# {source['diff'].partition(':')[2]}:")
-        lines.append("git diff HEAD -- . ':!results' ':!dvc.lock' | sha256sum")
+        lines.append("git diff --no-ext-diff --no-color HEAD -- . ':!results' ':!dvc.lock' | sha256sum")
     for other in others:
         lines.append(f"# Some jobs ran at {other}")
     lines.append("make install")

@@ -63,7 +63,8 @@ def job_entries(layout: Layout) -> list[JobEntry]:
 
 
 def _entry(layout: Layout, step: Step) -> JobEntry:
-    seconds, memory = _benchmark(layout.benchmark(step))
+    numbers = benchmark_numbers(layout.benchmark(step))
+    seconds, memory = numbers.get("s"), numbers.get("max_rss")
     path = layout.job_file(step)
     if path is None or not path.exists():
         return JobEntry(step.rule, step.wildcards, seconds, memory)
@@ -86,17 +87,17 @@ def _entry(layout: Layout, step: Step) -> JobEntry:
     )
 
 
-def _benchmark(path: Path) -> tuple[float | None, float | None]:
-    """Seconds and memory of a benchmark file; "-" stands for what a short job left no time to see."""
+def benchmark_numbers(path: Path) -> dict[str, float]:
+    """Column of a job's benchmark file -> number: "s", "max_rss" (MB), "cpu_time" and others.
+
+    What a short job left no time to see ("-") is left out; without a file there is nothing.
+    """
     if not path.exists():
-        return None, None
+        return {}
     with path.open(newline="") as file:
         lines = list(csv.DictReader(file, delimiter="\t"))
-    if not lines:
-        return None, None
-    found = [lines[-1].get(name) for name in ("s", "max_rss")]
-    seconds, memory = (None if value in (None, "", "-", "NA") else float(str(value)) for value in found)
-    return seconds, memory
+    texts = lines[-1] if lines else {}
+    return {name: float(text) for name, text in texts.items() if name != "h:m:s" and text not in (None, "", "-", "NA")}
 
 
 def step_times(entries: Iterable[JobEntry]) -> list[StepTime]:

@@ -7,11 +7,12 @@ tracking tool they go to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flowprior.params import Experiment
 from flowprior.records.aggregate import aggregate_record, chosen_settings
+from flowprior.records.facts import Common
 from flowprior.records.record import Record
 from flowprior.records.solving import solving_records
 from flowprior.records.training import training_record
@@ -23,17 +24,21 @@ def group_of(experiment: Experiment) -> str:
     return f"{experiment.name}/{experiment.data.source}-{experiment.data.resolution}px"
 
 
-def records_of(experiment: Experiment, root: Path = Path()) -> Iterator[Record]:
+def records_of(
+    experiment: Experiment, root: Path = Path(), skip: Callable[[str], None] = lambda reason: None
+) -> Iterator[Record]:
     """Every record that an experiment has so far.
 
     Args:
         experiment: what ran, or runs.
         root: the repository root.
+        skip: told of each job whose rows are of other settings than the experiment has now: they are no record of it.
     """
-    layout, group = Layout(experiment, root), group_of(experiment)
+    layout = Layout(experiment, root)
+    common = Common.of(layout, group_of(experiment), skip)
     for prior in experiment.priors:
-        if (record := training_record(layout, group, prior)) is not None:
+        if (record := training_record(common, prior)) is not None:
             yield record
-    yield from solving_records(layout, group, chosen_settings(layout))
-    if (whole := aggregate_record(layout, group)) is not None:
+    yield from solving_records(common, chosen_settings(layout))
+    if (whole := aggregate_record(common)) is not None:
         yield whole

@@ -9,7 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowprior.images.checksums import of_file
 from flowprior.plan import jobs
+from flowprior.provenance.invocation import Invocation
+from flowprior.provenance.times import benchmark_numbers
 from flowprior.records import facts
 from flowprior.records.record import Record, finite, flat
 from flowprior.records.solving import Chosen
@@ -20,11 +23,12 @@ if TYPE_CHECKING:
 
     from flowprior.report.layout import Layout
 
-_FILES = ("report.html", "provenance.json", "metrics.json", "summary.csv", "paired.csv")
+_FILES = ("report.html", "provenance.json", "settings.yaml", "metrics.json", "summary.csv", "paired.csv")
 
 
-def aggregate_record(layout: Layout, group: str) -> Record | None:
+def aggregate_record(common: facts.Common) -> Record | None:
     """Of an experiment whose rows have been evaluated, else None."""
+    layout = common.layout
     experiment, results = layout.experiment, layout.results
     if not (results / "metrics.json").exists():
         return None
@@ -39,7 +43,7 @@ def aggregate_record(layout: Layout, group: str) -> Record | None:
     files = [results / name for name in _FILES] + sorted((results / "figures").glob("*.png"))
     times = [layout.benchmark(Step(rule, {})) for rule in ("evaluate", "report")]
     return Record(
-        group=group,
+        group=common.group,
         kind="aggregate",
         name="aggregate",
         key=f"{experiment.name}/aggregate",
@@ -53,13 +57,27 @@ def aggregate_record(layout: Layout, group: str) -> Record | None:
             }
         ),
         metrics=finite(found),
-        tags=facts.job_tags(None, layout),
-        inputs=facts.image_sets(layout, "validation", "test"),
+        tags=_origin(layout),
+        marks=common.marks,
+        inputs=tuple(common.images[split] for split in ("validation", "test") if split in common.images),
         artifacts={path.name: partial(_copy, path) for path in files if path.exists()},
         tables={f"{name}.json": partial(_table, results / f"{name}.csv") for name in ("summary", "paired")},
         started=datetime.fromtimestamp((results / "metrics.json").stat().st_mtime, UTC),
-        seconds=sum(facts.costs(None, path).get("system/cpu_seconds", 0.0) for path in times),
+        seconds=sum(benchmark_numbers(path).get("s", 0.0) for path in times),
+        call=Invocation.read(layout.invocation),
     )
+
+
+def _origin(layout: Layout) -> dict[str, str]:
+    """Which page, and by which program and where it was written, as far as the page says so."""
+    tags = {"report": of_file(layout.page).partition(":")[2][:16]} if layout.page.exists() else {}
+    if not layout.provenance.exists():
+        return tags
+    known = json.loads(layout.provenance.read_text())
+    source, written = known["source"], known["written"]
+    diff = source["diff"] and source["diff"].removeprefix("sha256:")
+    tags |= {"host": written["host"], "torch": written["versions"]["torch"]}
+    return tags | facts.source_tags(source["commit"], diff)
 
 
 def chosen_settings(layout: Layout) -> Chosen:

@@ -1,22 +1,22 @@
-"""What all records of jobs have in common: where a job ran, of what, and what it took."""
+"""What all records have in common: where a job ran, of what, and what it took."""
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flowprior.provenance.data import pinned
+from flowprior.provenance.invocation import Invocation
 from flowprior.provenance.job import JobFacts
+from flowprior.provenance.source import UNKNOWN
+from flowprior.provenance.times import benchmark_numbers
 from flowprior.records.record import ImageSet, finite
-
-if TYPE_CHECKING:
-    from flowprior.report.layout import Layout, Step
+from flowprior.report.layout import Layout, Step
 
 #: Column of Snakemake's benchmark file -> metric; the prefix puts them on a page of their own.
 _SYSTEM = {
@@ -26,75 +26,75 @@ _SYSTEM = {
 }
 
 
-def facts_of(path: Path) -> JobFacts | None:
+@dataclass(frozen=True)
+class Common:
+    """What is the same in all records of an experiment, looked up once.
+
+    Attributes:
+        layout: where the files lie.
+        group: what the records are listed with.
+        images: split -> prepared images.
+        marks: facts about everything that can change while no number does.
+        skip: told of each job whose files can not be a record, and why.
+    """
+
+    layout: Layout
+    group: str
+    images: Mapping[str, ImageSet]
+    marks: Mapping[str, str]
+    skip: Callable[[str], None]
+
+    @classmethod
+    def of(cls, layout: Layout, group: str, skip: Callable[[str], None]) -> Common:
+        """Read it."""
+        md5 = pinned(layout.experiment.data, layout.root)
+        return cls(layout, group, _image_sets(layout), {"data.dvc": md5} if md5 else {}, skip)
+
+
+def read_facts(path: Path) -> JobFacts | None:
     """What a job said of itself; None for results that are older than such files."""
     return JobFacts.read(path) if path.exists() else None
 
 
-def job_tags(facts: JobFacts | None, layout: Layout) -> dict[str, str]:
+def job_tags(job: JobFacts | None) -> dict[str, str]:
     """Where a job ran and which source tree it was of, to filter by."""
-    md5 = pinned(layout.experiment.data, layout.root)
-    tags = {"data.dvc": md5} if md5 else {}
-    if facts is None:
-        return tags
-    tags |= {
-        "rule": facts.rule,
-        **{f"wildcards.{name}": value for name, value in facts.wildcards.items()},
-        "host": facts.host,
-        "device": facts.device,
-        "git.dirty": "yes" if facts.diff else "no",
-    }
-    optional = {
-        "mlflow.source.git.commit": facts.commit,
-        "git.diff": facts.diff,
-        "slurm_job": facts.slurm_job,
-        "torch": facts.versions.get("torch"),
-    }
+    if job is None:
+        return {}
+    tags = {"rule": job.rule, "host": job.host, "device": job.device}
+    tags |= {f"wildcards.{name}": value for name, value in job.wildcards.items()}
+    tags |= source_tags(job.commit, job.diff)
+    optional = {"slurm_job": job.slurm_job, "torch": job.versions.get("torch")}
     return tags | {name: value for name, value in optional.items() if value}
 
 
-def started(facts: JobFacts | None) -> datetime | None:
+def source_tags(commit: str | None, diff: str | None) -> dict[str, str]:
+    """Which program: its commit, and whether it was changed; nothing that is not known."""
+    if commit is None:
+        return {}
+    tags = {"mlflow.source.git.commit": commit}
+    if diff != UNKNOWN:
+        tags["git.dirty"] = "yes" if diff else "no"
+    return tags | ({"git.diff": diff} if diff not in (None, UNKNOWN) else {})
+
+
+def started(job: JobFacts | None) -> datetime | None:
     """When a job began."""
-    return datetime.fromisoformat(facts.started) if facts else None
+    return datetime.fromisoformat(job.started) if job else None
 
 
-def costs(facts: JobFacts | None, benchmark: Path) -> dict[str, float]:
+def call_of(job: JobFacts | None) -> Invocation | None:
+    """The call of the workflow that a job ran in."""
+    return Invocation(**job.call) if job and job.call else None
+
+
+def costs(job: JobFacts | None, benchmark: Path) -> dict[str, float]:
     """Seconds and memory of a job, as metrics."""
-    found: dict[str, float | str] = {}
-    if facts is not None:
-        found |= {"job_seconds": facts.seconds, "peak_memory_mb": facts.peak_memory_mb}
-        if facts.gpu_memory_mb is not None:
-            found["gpu_memory_mb"] = facts.gpu_memory_mb
-    if benchmark.exists():
-        with benchmark.open(newline="") as file:
-            row = next(csv.DictReader(file, delimiter="\t"), {})
-        # A job that was too short to be looked at has "-" or "NA" there.
-        found |= {_SYSTEM[name]: value for name, value in row.items() if name in _SYSTEM and _is_number(value)}
+    found = {_SYSTEM[name]: value for name, value in benchmark_numbers(benchmark).items() if name in _SYSTEM}
+    if job is not None:
+        found |= {"job_seconds": job.seconds, "peak_memory_mb": job.peak_memory_mb}
+        if job.gpu_memory_mb is not None:
+            found["gpu_memory_mb"] = job.gpu_memory_mb
     return finite(found)
-
-
-def image_sets(layout: Layout, *splits: str, count: int | None = None) -> tuple[ImageSet, ...]:
-    """Prepared images that a job read.
-
-    Args:
-        layout: where they lie.
-        *splits: "train", "validation" or "test".
-        count: only the first so many; None: all.
-    """
-    manifest = layout.prepared("manifest.json")
-    known = json.loads(manifest.read_text())["splits"] if manifest.exists() else {}
-    data = layout.experiment.data
-    return tuple(
-        ImageSet(
-            f"{data.source}-{data.resolution}px {split}",
-            known[split]["sha256"][:16],
-            {"train": "training"}.get(split, split),
-            f"prepared/{data.key}/{split}.npy",
-            min(known[split]["count"], count or known[split]["count"]),
-        )
-        for split in splits
-        if split in known
-    )
 
 
 def log_of(layout: Layout, step: Step) -> dict[str, Callable[[Path], object]]:
@@ -103,9 +103,16 @@ def log_of(layout: Layout, step: Step) -> dict[str, Callable[[Path], object]]:
     return {"log.txt": partial(shutil.copyfile, path)} if path.exists() else {}
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _image_sets(layout: Layout) -> dict[str, ImageSet]:
+    manifest, data = layout.prepared("manifest.json"), layout.experiment.data
+    splits = json.loads(manifest.read_text())["splits"] if manifest.exists() else {}
+    return {
+        split: ImageSet(
+            f"{data.source}-{data.resolution}px {split}",
+            known["sha256"][:16],
+            {"train": "training"}.get(split, split),
+            f"prepared/{data.key}/{split}.npy",
+            known["count"],
+        )
+        for split, known in splits.items()
+    }

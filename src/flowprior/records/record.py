@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import pandas as pd
 
+    from flowprior.provenance.invocation import Invocation
+
 #: More points than this make a tracking tool's pages slow and show nothing more.
 CURVE_POINTS = 200
 
@@ -51,13 +53,14 @@ class Record:
         metrics: final numbers; what is not finite is left out.
         curves: name -> (step, value) along the way.
         tags: facts to filter by, none of which can change while the numbers stay.
-        marks: facts that can: how a setting was chosen depends on the others.
+        marks: facts that can: how a setting was chosen depends on the others, what is pinned on what lies there now.
         inputs: the images that were used.
         artifacts: file name -> function that writes the file.
         tables: file name -> function that gives the table.
         started: when the work began; None: unknown.
         seconds: how long it took.
         checkpoint: folder of the flow that was trained, else None.
+        call: the call of the workflow that it ran in; None: unknown.
     """
 
     group: str
@@ -75,6 +78,7 @@ class Record:
     started: datetime | None = None
     seconds: float = 0.0
     checkpoint: Path | None = None
+    call: Invocation | None = None
 
     @property
     def digest(self) -> str:

@@ -2,102 +2,121 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from flowprior.errors import FlowpriorError
+from flowprior.evaluation.origin import check_origin
 from flowprior.plan import Job, jobs
 from flowprior.records import facts
 from flowprior.records.pictures import grid
 from flowprior.records.record import Curve, Record, finite, flat, thinned
-from flowprior.records.training import checkpoint_digest
+from flowprior.records.training import checkpoint_digest, write_settings
 from flowprior.report.layout import Step
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flowprior.params import Point
+    from flowprior.params import Experiment, Point
+    from flowprior.provenance.job import JobFacts
     from flowprior.report.layout import Layout
 
 #: (task, method, prior, setting) -> how it was chosen, such as "validation,oracle".
 Chosen = Mapping[tuple[str, str, str, str], str]
 
+#: What a job leaves; its rows alone are those of one that was killed.
+_FILES = ("rows.parquet", "traces.parquet", "images.npy")
+_WEIGHTS = "weights.safetensors"
 
-def solving_records(layout: Layout, group: str, chosen: Chosen) -> Iterator[Record]:
+
+def solving_records(common: facts.Common, chosen: Chosen) -> Iterator[Record]:
     """Of every setting whose job over the test images has ended.
 
     Args:
-        layout: where the files lie.
-        group: what they are listed with.
+        common: of the experiment.
         chosen: which of them stand in the tables, and why; empty as long as nothing was evaluated.
     """
     import pandas as pd
 
-    experiment = layout.experiment
-    digests = {prior: _digest(layout, prior) for prior in experiment.priors}
-    for _, split_jobs in groupby(jobs(experiment), key=lambda job: (job.task, job.method, job.prior)):
-        of_split: dict[str, list[Job]] = {}
-        for job in split_jobs:
-            of_split.setdefault(job.split, []).append(job)
-        found = [
-            pd.read_parquet(path) for job in of_split.get("validation", []) if (path := _rows(layout, job)).exists()
-        ]
+    experiment = common.layout.experiment
+    for _, line in groupby(jobs(experiment), key=lambda job: (job.task, job.method, job.prior)):
+        of_split: dict[str, list[Job]] = {"validation": [], "test": []}
+        for job in line:
+            if all(common.layout.solved(job, kind).exists() for kind in _FILES) and _is_current(common, job):
+                of_split[job.split].append(job)
+        found = [pd.read_parquet(common.layout.solved(job, "rows.parquet")) for job in of_split["validation"]]
         validation = pd.concat(found) if found else None
         for job in of_split["test"]:
-            if _rows(layout, job).exists():
-                yield from _of_job(layout, group, job, validation, digests.get(job.prior), chosen)
+            yield from _of_job(common, job, validation, chosen)
 
 
-def _of_job(
-    layout: Layout, group: str, job: Job, validation: pd.DataFrame | None, checkpoint: str | None, chosen: Chosen
-) -> Iterator[Record]:
+def _is_current(common: facts.Common, job: Job) -> bool:
+    """Whether the rows that lie there are those that the experiment asks for."""
     import pandas as pd
 
-    experiment, said = layout.experiment, facts.facts_of(layout.solved(job, "job.json"))
-    rows = pd.read_parquet(_rows(layout, job))
+    path = common.layout.solved(job, "rows.parquet")
+    try:
+        check_origin(common.layout.experiment, job, pd.read_parquet(path), path)
+    except FlowpriorError as error:
+        common.skip(str(error))
+        return False
+    return True
+
+
+def _of_job(common: facts.Common, job: Job, validation: pd.DataFrame | None, chosen: Chosen) -> Iterator[Record]:
+    import pandas as pd
+
+    layout, step = common.layout, Step.solving(job)
+    experiment, said = layout.experiment, facts.read_facts(layout.solved(job, "job.json"))
+    rows = pd.read_parquet(layout.solved(job, "rows.parquet"))
     traces = dict(iter(pd.read_parquet(layout.solved(job, "traces.parquet")).groupby("setting", sort=False)))
-    common = {
-        **facts.job_tags(said, layout),
-        **({"checkpoint": checkpoint} if checkpoint else {}),
-        "mlflow.source.name": "workflow/rules/reconstruct.smk",
-    }
-    costs = facts.costs(said, layout.benchmark(Step.solving(job)))
+    tags = facts.job_tags(said) | _checkpoint(layout, job, said)
+    tags["mlflow.source.name"] = "workflow/rules/reconstruct.smk"
+    costs = facts.costs(said, layout.benchmark(step))
     for place, point in enumerate(experiment.chunks(job.method, job.task)[job.chunk]):
-        images = rows[rows["setting"] == point.label]
-        if images.empty:  # of a sweep that has changed since: its job is to run again
-            continue
+        images, trace = rows[rows["setting"] == point.label], traces.get(point.label)
         at = (job.task, job.method, job.prior, point.label)
-        trace = traces.get(point.label)
         metrics = quality(images, experiment.seed) | costs
         if validation is not None:
             own = validation[validation["setting"] == point.label]
             metrics |= {f"validation_{name}": own[name].mean() for name in ("psnr", "ssim") if len(own)}
+        settings = _settings(experiment, job, point)
         yield Record(
-            group=group,
+            group=common.group,
             kind="reconstruction",
             name=_name(job, point, len(experiment.priors_of(job.method)) > 1),
             key="/".join((experiment.name, *at)),
-            settings=flat(_settings(layout, job, point)),
+            settings=flat(settings),
             metrics=finite(metrics),
             curves=mean_curves(trace),
-            tags=common,
-            marks={"selected_by": chosen.get(at, "-")},
-            inputs=facts.image_sets(layout, "test", count=len(images)),
+            tags=tags,
+            marks={"selected_by": chosen.get(at, "-"), **common.marks},
+            inputs=tuple(
+                common.images[split]._replace(size=len(images)) for split in ("test",) if split in common.images
+            ),
             artifacts={
                 "reconstructions.png": partial(grid, layout, job, place),
-                "settings.yaml": partial(_write_settings, _settings(layout, job, point)),
+                "settings.yaml": partial(write_settings, settings),
                 **({"history.csv": partial(write_history, trace)} if trace is not None else {}),
-                **facts.log_of(layout, Step.solving(job)),
+                **facts.log_of(layout, step),
             },
             tables={"images.json": partial(_table, images)},
             started=facts.started(said),
             seconds=float(images["seconds"].sum()),
+            call=facts.call_of(said),
         )
+
+
+def _checkpoint(layout: Layout, job: Job, said: JobFacts | None) -> dict[str, str]:
+    """Which weights a job read; those that lie there now may be others."""
+    read = next((digest for path, digest in (said.inputs if said else {}).items() if path.endswith(_WEIGHTS)), None)
+    if read is not None:
+        return {"checkpoint": read.partition(":")[2][:16]}
+    known = said is None and job.prior in layout.experiment.priors and layout.flow(job.prior, _WEIGHTS).exists()
+    return {"checkpoint": checkpoint_digest(layout, job.prior)} if known else {}
 
 
 def quality(images: pd.DataFrame, seed: int) -> dict[str, Any]:
@@ -136,9 +155,8 @@ def mean_curves(traces: pd.DataFrame | None) -> dict[str, Curve]:
     return {name: curve for name, curve in curves.items() if curve}
 
 
-def _settings(layout: Layout, job: Job, point: Point) -> dict[str, Any]:
+def _settings(experiment: Experiment, job: Job, point: Point) -> dict[str, Any]:
     """Everything that decides about the numbers."""
-    experiment, task = layout.experiment, layout.experiment.tasks[job.task]
     return {
         "task": job.task,
         "method": job.method,
@@ -146,15 +164,11 @@ def _settings(layout: Layout, job: Job, point: Point) -> dict[str, Any]:
         "prior": job.prior,
         "setting": point.label,
         **point.settings,
-        "measurement": task.model_dump(),
+        "measurement": experiment.tasks[job.task].model_dump(),
         "dataset": f"{experiment.data.source}-{experiment.data.resolution}px",
         "bits": experiment.bits,
         "seed": experiment.seed,
     }
-
-
-def _write_settings(settings: dict[str, Any], target: Path) -> None:
-    target.write_text(yaml.safe_dump(json.loads(json.dumps(settings)), sort_keys=False))
 
 
 def write_history(trace: pd.DataFrame, target: Path) -> None:
@@ -174,11 +188,3 @@ def _name(job: Job, point: Point, several: bool) -> str:
     prior = f" ({job.prior})" if several else ""
     setting = f" {point.label}" if point.label != "default" else ""
     return f"{job.task} {job.method}{prior}{setting}"
-
-
-def _rows(layout: Layout, job: Job) -> Path:
-    return layout.solved(job, "rows.parquet")
-
-
-def _digest(layout: Layout, prior: str) -> str | None:
-    return checkpoint_digest(layout, prior) if layout.flow(prior, "weights.safetensors").exists() else None

@@ -7,11 +7,11 @@ import json
 import logging
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flowprior.errors import FlowpriorError
 from flowprior.records import Record
-from flowprior.tracking.server import TrackingError, addressed, reached
+from flowprior.tracking.server import TrackingError, addressed, read
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -22,21 +22,45 @@ BEST = "best"
 _CHECKPOINT, _BITS_PER_DIM = "checkpoint", "bits_per_dim"
 
 
-def register(client: MlflowClient, uri: str, run_id: str, record: Record) -> str | None:
+class Registered(NamedTuple):
+    """What registering a flow did: the version it made, or why there is none; neither if it was there already."""
+
+    made: str = ""
+    remark: str = ""
+
+
+def register(client: MlflowClient, uri: str, run_id: str, record: Record) -> Registered:
     """Make a trained flow a version of its registered model, unless these weights are one already.
 
     Flows of the same prepared images and grey levels are versions of one model: only their bits per dimension can be
     compared.
-
-    Returns:
-        What was made, such as "flow-photos-32px-... version 2"; None if there was nothing to do.
     """
-    assert record.checkpoint is not None
+    if not record.inputs or _BITS_PER_DIM not in record.metrics:
+        return Registered(
+            remark=f"{record.name} is no registered model: its images or its bits per dimension are unknown"
+        )
+    from mlflow.exceptions import MlflowException
+
     name = model_name(record)
-    versions = _versions(client, name)
-    if any(version.tags.get(_CHECKPOINT) == record.tags[_CHECKPOINT] for version in versions):
-        return None
-    if not versions:
+    try:
+        return Registered(_registered(client, uri, name, run_id, record))
+    except MlflowException as error:  # a server without a registry, say, which has all runs by now
+        return Registered(remark=f"{record.name} is not registered as {name}: {str(error).splitlines()[0]}")
+
+
+def _registered(client: MlflowClient, uri: str, name: str, run_id: str, record: Record) -> str:
+    made = ""
+    if not any(version.tags.get(_CHECKPOINT) == record.tags[_CHECKPOINT] for version in _versions(client, name)):
+        made = f"{name} version {_make_version(client, uri, name, run_id, record)}"
+    # Also where it was there already: the publication that made it may have been interrupted before this.
+    best = min(_versions(client, name), key=lambda version: float(version.tags.get(_BITS_PER_DIM, "inf")))
+    if str(best.version) != str(client.get_registered_model(name).aliases.get(BEST)):
+        client.set_registered_model_alias(name, BEST, best.version)
+    return made
+
+
+def _make_version(client: MlflowClient, uri: str, name: str, run_id: str, record: Record) -> str:
+    if not _versions(client, name):
         _make_model(client, name, record)
     tags = {
         _CHECKPOINT: record.tags[_CHECKPOINT],
@@ -47,15 +71,12 @@ def register(client: MlflowClient, uri: str, run_id: str, record: Record) -> str
     with addressed(uri):
         model = _log(client, run_id, record)
         identity = model.removeprefix("models:/")
-        made = client.create_model_version(name, source=model, run_id=run_id, tags=tags, model_id=identity)
-    best = min(_versions(client, name), key=lambda version: float(version.tags.get(_BITS_PER_DIM, "inf")))
-    client.set_registered_model_alias(name, BEST, best.version)
-    return f"{name} version {made.version}"
+        return str(client.create_model_version(name, model, run_id, tags, model_id=identity).version)
 
 
 def model_name(record: Record) -> str:
     """The registered model that a training makes a version of."""
-    key = next(Path(images.path).parent.name for images in record.inputs)
+    key = Path(record.inputs[0].path).parent.name
     return f"flow-{key}-{record.settings['bits']}bit"
 
 
@@ -70,7 +91,7 @@ def checkpoint_at(uri: str, root: Path | None = None) -> Path:
         FlowpriorError: there is no such model, or it holds no flow of flowprior.
     """
     try:
-        with reached(root or Path.cwd()) as address, addressed(address):
+        with read(root or Path.cwd()) as address, addressed(address):
             import mlflow
 
             folder = Path(mlflow.artifacts.download_artifacts(uri))
@@ -125,21 +146,23 @@ def _log(client: MlflowClient, run_id: str, record: Record) -> str:
     )
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     ended = client.get_run(run_id).info.end_time
-    with warnings.catch_warnings(), mlflow.start_run(run_id=run_id):
-        warnings.filterwarnings("ignore", "No complete tensor found", UserWarning)
-        logged = mlflow.pytorch.log_model(
-            flow,
-            name="flow",
-            signature=signature,
-            # Two images: of one the graph would keep the number.
-            input_example=torch.zeros(2, *flow.shape),
-            serialization_format="pt2",
-            pip_requirements=[f"{package}=={_version(package)}" for package in ("torch", "numpy", "mlflow")],
-            extra_files=[str(record.checkpoint / name) for name in ("weights.safetensors", "config.json")],
-            metadata=json.loads((record.checkpoint / "config.json").read_text()),
-        )
-    # The run was opened again for it.
-    client.set_terminated(run_id, end_time=ended)
+    try:
+        with warnings.catch_warnings(), mlflow.start_run(run_id=run_id):
+            warnings.filterwarnings("ignore", "No complete tensor found", UserWarning)
+            logged = mlflow.pytorch.log_model(
+                flow,
+                name="flow",
+                signature=signature,
+                # Two images: of one the graph would keep the number.
+                input_example=torch.zeros(2, *flow.shape),
+                serialization_format="pt2",
+                pip_requirements=[f"{package}=={_version(package)}" for package in ("torch", "numpy", "mlflow")],
+                extra_files=[str(record.checkpoint / name) for name in ("weights.safetensors", "config.json")],
+                metadata=json.loads((record.checkpoint / "config.json").read_text()),
+            )
+    finally:
+        # The run was opened again for it.
+        client.set_terminated(run_id, end_time=ended)
     return str(logged.model_uri)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from flowprior.files import replacing
 from flowprior.params import Experiment
 from flowprior.progress import Progress
-from flowprior.provenance.invocation import Invocation
 from flowprior.records import records_of
 from flowprior.report.layout import Layout
 from flowprior.tracking.publishing import publish
@@ -28,10 +27,12 @@ def publish_experiment(experiment: Experiment, root: Path, later: str) -> bool:
         Whether it was possible. If not, nothing is lost: records are read from files whenever they are published.
     """
     layout = Layout(experiment, root)
-    records = list(records_of(experiment, root))
+    records = list(
+        records_of(experiment, root, lambda reason: print(f"flowprior: no record: {reason}", file=sys.stderr))
+    )
     progress = Progress(f"publish {experiment.name}", max(1, len(records)))
     try:
-        done = publish(records, root, Invocation.read(layout.invocation), lambda count, _: progress.update(count))
+        done = publish(records, root, lambda count, _: progress.update(count))
     except TrackingError as error:
         outcome: dict[str, object] = {"status": "pending", "reason": str(error)}
         print(
@@ -43,6 +44,12 @@ def publish_experiment(experiment: Experiment, root: Path, later: str) -> bool:
         print(f"{done.new} new of {len(done.runs)} runs in {done.uri}", file=sys.stderr)
         for model in done.models:
             print(f"registered {model}", file=sys.stderr)
+        for remark in done.remarks:
+            print(f"flowprior: {remark}", file=sys.stderr)
     with replacing(layout.published) as part:
         part.write_text(json.dumps(outcome, indent=2) + "\n")
     return outcome["status"] == "published"
+
+
+def _say_no_record(reason: str) -> None:
+    print(f"flowprior: no record: {reason}", file=sys.stderr)

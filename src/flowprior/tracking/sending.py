@@ -21,10 +21,19 @@ if TYPE_CHECKING:
 KEY, DIGEST = "flowprior.key", "flowprior.digest"
 #: What a run stands for, and whether the files still say what it says.
 KIND, CURRENT = "flowprior.kind", "flowprior.current"
+#: The repository that sent a run to a server that others use too.
+PLACE = "flowprior.place"
+#: The kind of a run that stands for a call of the workflow.
+INVOCATION = "invocation"
 #: MLflow takes at most so many metrics at once, and so many characters of a parameter.
 METRICS_AT_ONCE, CHARACTERS = 1000, 6000
 
 _T = TypeVar("_T")
+
+
+def invocation_key(call: Invocation | None) -> str:
+    """By what the run of a call of the workflow is found again; all calls that are not known share one."""
+    return f"invocation/{call.name if call else 'unknown'}"
 
 
 class Sender:
@@ -33,22 +42,22 @@ class Sender:
     Args:
         client: of the tracking server.
         group: id of the MLflow experiment.
+        place: the repository, where the server may have runs of others; else empty.
     """
 
-    def __init__(self, client: MlflowClient, group: str) -> None:
+    def __init__(self, client: MlflowClient, group: str, place: str = "") -> None:
         self._client, self._group = client, group
+        self._tags = {PLACE: place} if place else {}
 
-    def begin_invocation(self, invocation: Invocation | None) -> str:
+    def begin(self, call: Invocation | None) -> str:
         """The run that stands for a call of the workflow; it ends when everything is published."""
-        tags = {KIND: "invocation", "mlflow.source.name": "Snakefile"}
-        if invocation is not None:
-            tags |= {KEY: f"invocation/{invocation.name}", "command": invocation.command}
-            name, started = f"run of {invocation.started[:16].replace('T', ' ')}", _milliseconds(invocation.started)
-        else:
-            name, started = "results found later", int(1000 * time.time())
+        tags = {**self._tags, KIND: INVOCATION, KEY: invocation_key(call), "mlflow.source.name": "Snakefile"}
+        name, started = "calls that are not known", int(1000 * time.time())
+        if call is not None:
+            name, started = f"run of {call.started[:16].replace('T', ' ')}", _milliseconds(call.started)
         run = self._client.create_run(self._group, run_name=name, tags=tags, start_time=started)
-        if invocation is not None:
-            self._client.log_param(run.info.run_id, "command", invocation.command[:CHARACTERS])
+        if call is not None:
+            self._client.log_param(run.info.run_id, "command", call.command[:CHARACTERS])
         return str(run.info.run_id)
 
     def send(self, record: Record, parent: str) -> str:
@@ -57,7 +66,8 @@ class Sender:
 
         client, now = self._client, int(1000 * time.time())
         began = int(1000 * record.started.timestamp()) if record.started else now
-        tags = {**record.tags, **record.marks, KEY: record.key, KIND: record.kind, "mlflow.parentRunId": parent}
+        tags = {**self._tags, **record.tags, **record.marks, KEY: record.key, KIND: record.kind}
+        tags["mlflow.parentRunId"] = parent
         if record.tables:
             entries = [{"path": name, "type": "table"} for name in record.tables]
             # By this MLflow's pages know that a file is a table, as `mlflow.log_table` leaves it.

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from flowprior.errors import FlowpriorError
 
@@ -25,8 +26,10 @@ class TrackingError(FlowpriorError):
 
 
 def tracking_uri(root: Path) -> str:
-    """Where records go: MLFLOW_TRACKING_URI if set, else `mlflow.db` in the repository."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root.resolve() / 'mlflow.db').as_posix()}"
+    """Where records go: MLFLOW_TRACKING_URI if set, else `mlflow.db` in the repository. Files by their whole path."""
+    asked = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    relative = asked.startswith("sqlite:///") and not asked.startswith("sqlite:////")
+    return f"sqlite:///{(root.resolve() / asked.removeprefix('sqlite:///')).as_posix()}" if relative else asked
 
 
 @contextmanager
@@ -40,6 +43,27 @@ def reached(root: Path) -> Iterator[str]:
         TrackingError: a line that says what is in the way and what to do.
     """
     uri = tracking_uri(root)
+    with _said(uri), _turn(root, uri):
+        _try_to_write(uri)
+        yield uri
+
+
+@contextmanager
+def read(root: Path) -> Iterator[str]:
+    """As `reached`, of records that are only looked at.
+
+    Raises:
+        TrackingError: as well where nothing was recorded yet.
+    """
+    uri = tracking_uri(root)
+    if is_local(uri) and not _file(uri).exists():
+        raise TrackingError("nothing is recorded yet; run an experiment first: make run")
+    with _said(uri):
+        yield uri
+
+
+@contextmanager
+def _said(uri: str) -> Iterator[None]:
     be_quiet()
     try:
         _knock(uri)
@@ -48,12 +72,11 @@ def reached(root: Path) -> Iterator[str]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    with _turn(root, uri):
-        try:
-            _try_to_write(uri)
-            yield uri
-        except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-            raise TrackingError(f"{shown(uri)} cannot be written to: {_reason(error)}") from error
+    try:
+        yield
+    # OSError: what a server says that takes no artifacts, a folder that may not be written, a full disk.
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+        raise TrackingError(f"{shown(uri)} cannot be used: {_reason(error, uri)}") from error
 
 
 @contextmanager
@@ -79,9 +102,9 @@ def is_local(uri: str) -> bool:
 
 def shown(uri: str) -> str:
     """The address without a password; of a file its name alone."""
+    if is_local(uri):
+        return _file(uri).name
     parts = urlsplit(uri)
-    if parts.scheme == "sqlite":
-        return Path(parts.path).name
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
@@ -97,20 +120,25 @@ def be_quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+def _file(uri: str) -> Path:
+    """Of a local database."""
+    return Path(uri.removeprefix("sqlite:///"))
+
+
 def _knock(uri: str) -> None:
-    """Raise OSError at once where MLflow itself would try for minutes."""
+    """Raise OSError at once where MLflow itself would try for minutes. A server behind a proxy is not knocked at."""
     parts = urlsplit(uri)
-    if parts.scheme in ("http", "https") and parts.hostname:
+    proxied = parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
+    if parts.scheme in ("http", "https") and parts.hostname and not proxied:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         socket.create_connection((parts.hostname, port), timeout=PATIENCE).close()
 
 
 def _try_to_write(uri: str) -> None:
     """Raise sqlite3.Error where a file is no database, or is held by another program."""
-    path = Path(urlsplit(uri).path)
-    if not is_local(uri) or not path.exists():
+    if not is_local(uri) or not _file(uri).exists():
         return
-    with closing(sqlite3.connect(path, timeout=LOCK_PATIENCE)) as database:
+    with closing(sqlite3.connect(_file(uri), timeout=LOCK_PATIENCE)) as database:
         database.execute("BEGIN IMMEDIATE")
         database.rollback()
 
@@ -128,9 +156,11 @@ def _turn(root: Path, uri: str) -> Iterator[None]:
         yield
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, uri: str) -> str:
     """The first line of an error, with a remedy where there is one."""
     text = str(error).strip()
+    if secret := urlsplit(uri).password:
+        text = text.replace(f"{urlsplit(uri).username}:{secret}@", "").replace(secret, "...")
     first = (text.splitlines() or [type(error).__name__])[0]
     if "database is locked" in text:
         return "another program holds it locked; end that one, or wait for it"
