@@ -22,7 +22,7 @@ from published_tree import make_tree
 
 from flowprior.records import records_of
 from flowprior.tracking import publish, tracking_uri
-from flowprior.tracking.sending import CURRENT, KIND
+from flowprior.tracking.sending import CURRENT, INVOCATION, KIND
 from flowprior.tracking.ui import pages_of
 
 webdriver = pytest.importorskip("selenium.webdriver")
@@ -133,7 +133,7 @@ def test_the_table_of_runs_shows_method_task_and_psnr(page, address, root, runs)
 
 
 def test_a_nested_run_opens(page, address, runs):
-    (call,) = [run for run in runs if run.data.tags[KIND] == "invocation"]
+    call = max((run for run in runs if run.data.tags[KIND] == INVOCATION), key=lambda run: run.data.metrics["runs"])
     group = call.info.experiment_id
     page.get(f"{address}/#/experiments/{group}/runs/{call.info.run_id}")
     beneath = {run.info.run_id: run for run in runs if run.data.tags.get("mlflow.parentRunId") == call.info.run_id}

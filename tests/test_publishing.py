@@ -196,6 +196,7 @@ class TestPublishingAgain:
         first, second = calls[FIRST.command].info.run_id, calls[SECOND.command].info.run_id
         assert parents == {"a": first, "b": second, "c": first} and done.runs["a"] == more.runs["a"]
         assert [calls[call.command].data.metrics["runs"] for call in (FIRST, SECOND)] == [2, 1]
+        assert all(run.info.end_time >= run.info.start_time for run in runs.values())
 
     def test_from_two_programs_at_once_into_a_new_database(self, tmp_path):
         program = (

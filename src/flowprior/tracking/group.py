@@ -83,7 +83,8 @@ class Group:
             beneath = self._client.search_runs(
                 [self._identity], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=5000
             )
-            ends = [run.info.end_time for run in beneath if run.info.end_time]
+            started = self._client.get_run(parent).info.start_time
+            ends = [run.info.end_time for run in beneath if run.info.end_time and run.info.end_time > started]
             seconds = sum((run.info.end_time or run.info.start_time) - run.info.start_time for run in beneath) / 1000
             self._client.log_metric(parent, "runs", len(beneath))
             self._client.log_metric(parent, "computing_seconds", seconds)
