@@ -198,6 +198,14 @@ def test_curves_are_thinned_without_losing_their_ends():
     assert mean_curves(pd.DataFrame({"evaluations": [0, 0]})) == {}  # of a method without steps
 
 
+def test_an_image_that_stopped_early_stays_in_the_mean():
+    points = {"image": list("aaabb"), "evaluations": [0, 10, 20, 0, 10], "psnr": [10.0, 20.0, 30.0, 10.0, 40.0]}
+    traces = pd.DataFrame({**points, "loss": 1.0, "data_fit": float("nan"), "neg_log_prob": 2.0})
+    curves = mean_curves(traces)
+    assert curves["trace/psnr"] == ((0, 10.0), (10, 30.0), (15, 35.0))
+    assert set(curves) == {"trace/psnr", "trace/loss", "trace/neg_log_prob"}
+
+
 def test_nothing_else_imports_mlflow_and_records_cost_none():
     sources = [path for folder in ("src", "workflow") for path in (ROOT / folder).rglob("*") if path.is_file()]
     importing = {

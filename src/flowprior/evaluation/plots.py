@@ -5,7 +5,7 @@ Tables of text and numbers that stay small, so that Git can have those of every 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -103,23 +103,30 @@ def settings_table(rows: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
 
 
 def cost_curve(traces: pd.DataFrame) -> pd.DataFrame:
-    """Mean quality along the way of one setting.
+    """Mean cost and quality along the way of one setting: evaluations, seconds, psnr, as `means_along`."""
+    return means_along(traces, ("evaluations", "seconds", "psnr")).dropna()
+
+
+def means_along(traces: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Means over images along the way of one setting.
 
     The k-th points of all images are averaged; an image that stopped early keeps its last point, so that no
     image leaves the mean.
 
     Args:
-        traces: points of several images with image, evaluations, seconds, psnr, in order per image.
+        traces: points of several images with image and the columns, in order per image.
+        columns: what is averaged.
 
     Returns:
-        evaluations, seconds, psnr, one line per k.
+        These columns, one line per k; NaN where an image has no number yet.
     """
+    if traces.empty:
+        return pd.DataFrame({name: [] for name in columns}, dtype=float)
     order = traces.groupby("image", sort=False).cumcount()
-    columns = {}
-    for name in ("evaluations", "seconds", "psnr"):
-        table = traces.assign(k=order).pivot(index="k", columns="image", values=name).ffill()
-        columns[name] = table.mean(axis=1, skipna=False)
-    return pd.DataFrame(columns).dropna()
+    table = traces.assign(k=order).pivot(index="k", columns="image", values=list(columns)).ffill()
+    return pd.DataFrame(
+        {name: np.asarray(table[name], dtype=float).reshape(len(table), -1).mean(1) for name in columns}
+    )
 
 
 def _labels(table: pd.DataFrame) -> list[str]:

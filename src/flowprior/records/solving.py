@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowprior.errors import FlowpriorError
 from flowprior.evaluation.origin import check_origin
+from flowprior.evaluation.plots import means_along
 from flowprior.plan import Job, jobs
 from flowprior.records import facts
 from flowprior.records.pictures import grid
@@ -146,11 +147,12 @@ def mean_curves(traces: pd.DataFrame | None) -> dict[str, Curve]:
     """Means over the images against the number of network evaluations; nothing for a method without steps."""
     if traces is None or traces["evaluations"].nunique() < 2:
         return {}
-    means = traces.groupby("evaluations")[["psnr", "loss", "data_fit", "neg_log_prob"]].mean()
-    steps = means.index.to_numpy(dtype=int)
+    names = ("psnr", "loss", "data_fit", "neg_log_prob")
+    means = means_along(traces, ("evaluations", *names))
+    # Images that stopped early make steps of a part; of two within one step the later counts.
+    means = means.groupby(means["evaluations"].round().astype(int)).last()
     curves = {
-        f"trace/{name}": thinned(list(zip(steps.tolist(), means[name].to_numpy(dtype=float).tolist(), strict=True)))
-        for name in means.columns
+        f"trace/{name}": thinned(list(zip(means.index.tolist(), means[name].tolist(), strict=True))) for name in names
     }
     return {name: curve for name, curve in curves.items() if curve}
 
