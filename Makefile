@@ -1,7 +1,6 @@
 # Everything a person needs: `make run`, `make test`. Both set up .venv first when that is needed.
 SHELL := /bin/bash
 PARAMS ?= params/demo.yaml
-EXPERIMENT := $(notdir $(basename $(PARAMS)))
 # The experiment under DVC.
 DVC_PARAMS := params/$(shell sed -n 's/^ *- experiment: *//p' dvc.yaml).yaml
 ARGS ?=
@@ -36,8 +35,9 @@ $(STAMP): pyproject.toml requirements.lock
 install: $(STAMP)  ## set up .venv
 
 run: $(STAMP)  ## the experiment PARAMS (params/demo.yaml), end to end
+	@flowprior check $(PARAMS)
 	@snakemake --configfile $(PARAMS)
-	@echo "Report: results/$(EXPERIMENT)/report.html   (records: make ui)"
+	@echo "Report: results/$$(sed -n 's/^name: *//p' $(PARAMS))/report.html   (records: make ui)"
 
 test: $(STAMP) lint  ## lint, then every test
 	$(BIN)/python -m pytest

@@ -57,6 +57,16 @@ def test_list_names_everything_that_is_registered(flowprior):
     assert "noise_std" in out
 
 
+def test_check_refuses_a_copy_that_would_replace_the_results_of_another(flowprior, tmp_path):
+    text = (ROOT / "params" / "smoke.yaml").read_text()
+    (tmp_path / "smoke.yaml").write_text(text)
+    (tmp_path / "mine.yaml").write_text(text)
+    _, err = flowprior("check", tmp_path / "mine.yaml", status=2)
+    assert "set its own: name: mine" in err
+    (tmp_path / "mine.yaml").write_text(text.replace("name: smoke", "name: mine"))
+    flowprior("check", tmp_path / "mine.yaml")
+
+
 def test_check_says_what_would_run(flowprior):
     out, _ = flowprior("check", ROOT / "params" / "smoke.yaml")
     assert "1 flows, 4 tasks, 6 methods" in out
@@ -116,6 +126,7 @@ def test_tiles_leave_no_seams():
         (["--set", "noise_std=-1"], "noise_std"),
         (["--task", "inpainting", "--method", "glowip"], "cannot be tiled"),
         (["--checkpoint", "nowhere"], "no checkpoint in nowhere"),
+        (["--checkpoint", ROOT / "README.md"], "no checkpoint in"),
         (["--params", "nowhere.yaml"], "no experiment file at nowhere.yaml"),
         (["--out", "out.xyz"], "unknown picture format"),
     ],

@@ -67,10 +67,11 @@ def schema(
 def check(params: Annotated[Path, typer.Argument(help="An experiment, such as params/demo.yaml.")]) -> None:
     """Check an experiment and say what it would run."""
     from flowprior.params import load_experiment
-    from flowprior.plan import check_names, jobs, without_missing_solvers
+    from flowprior.plan import check_names, check_own_results, jobs, without_missing_solvers
 
     experiment = load_experiment(params)
     check_names(experiment)
+    check_own_results(experiment, params)
     experiment, skipped = without_missing_solvers(experiment)
     for method, reason in skipped.items():
         print(f"flowprior: method '{method}' is left out: {reason}", file=sys.stderr)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 from flowprior.errors import FlowpriorError
@@ -94,6 +95,20 @@ def check_names(experiment: Experiment) -> None:
     for name in ("gaussian", "none"):
         if name in experiment.priors:
             raise FlowpriorError(f"prior '{name}' is a name with a meaning of its own: choose another")
+
+
+def check_own_results(experiment: Experiment, path: Path) -> None:
+    """Two experiments in one folder of results would replace each other's: a copied file needs a name of its own.
+
+    Raises:
+        FlowpriorError: another file beside this one is named as this experiment is.
+    """
+    owner = path.with_name(f"{experiment.name}.yaml")
+    if path.stem != experiment.name and owner.exists():
+        raise FlowpriorError(
+            f"{path} has the name '{experiment.name}' of {owner}, whose results it would replace; "
+            f"set its own: name: {path.stem}"
+        )
 
 
 def fetched(experiment: Experiment) -> bool:

@@ -59,7 +59,7 @@ def load_flow(folder: str | Path) -> Flow:
     try:
         config = json.loads((folder / CONFIG).read_text())
         name, shape, settings = config["flow"], tuple(config["shape"]), config["settings"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise FlowpriorError(
             f"no checkpoint in {folder}: {CONFIG} is missing; train a flow or name another folder"
         ) from None

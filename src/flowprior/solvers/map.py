@@ -37,8 +37,9 @@ class MAP(Solver):
         noise_std: float = Field(0.02, gt=0, description="assumed noise of the measurement, on values in [0, 1]")
         learning_rate: float = Field(0.01, gt=0, description="Adam's rate, at its peak, on values in [0, 1]")
         start: Literal["measurement", "pseudo_inverse", "zero_latent", "sample_moments"] = Field(
-            "pseudo_inverse",
-            description="first image: y itself, A_dagger y, G(0), or the posterior mean under the Gaussian with the "
+            "zero_latent",
+            description="first image: y itself, A_dagger y (near the answer where y has no noise, far from it where A "
+            "hardly has an inverse and y has noise), G(0), or the posterior mean under the Gaussian with the "
             "mean and covariance of the flow's own samples; what of it no measurement enters is not counted in "
             "`seconds`",
         )

@@ -55,6 +55,6 @@ def pages_of(root: Path) -> dict[str, str]:
 
 
 def _say(address: str, pages: Mapping[str, str], more: str = "") -> None:
-    print(f"{address}{more}", flush=True)
     for name, page in pages.items():
-        print(f"  {name}: {address.rstrip('/')}{page}", flush=True)
+        print(f"{name}: {address.rstrip('/')}{page}", flush=True)
+    print(f"everything: {address}{more}", flush=True)
