@@ -107,7 +107,7 @@ def test_tiles_leave_no_seams():
     """A solver that returns its measurement gives the picture back, wherever tiles overlap."""
     flow = flows.build("haar_glow", shape=(3, SIDE, SIDE), levels=2, steps=1, hidden=4)
     picture = torch.rand(3, 19, 13, generator=torch.Generator().manual_seed(0))
-    settings = {"steps": 1, "learning_rate": 1e-9}
+    settings = {"steps": 1, "learning_rate": 1e-9, "start": "measurement"}
     restored, tiles, diverged = restoring.restore(picture, flow, TaskSettings(operator="identity"), "map", settings)
     assert tiles == 4 * 3
     assert diverged == 0

@@ -192,14 +192,15 @@ def test_restarts_are_averaged_and_counted():
     assert not torch.equal(result.images, single.images)
 
 
-def test_under_mirror_images_of_the_prior_a_mirrored_problem_has_the_mirrored_solution():
+@pytest.mark.parametrize("start", ["measurement", "zero_latent"])
+def test_under_mirror_images_of_the_prior_a_mirrored_problem_has_the_mirrored_solution(start):
     operator, y = problem("identity")
-    settings = {"keys": NAMES, "steps": 5, "mirrors": 4}
+    settings = {"keys": NAMES, "steps": 5, "mirrors": 4, "start": start}
     found = solvers.solve("map", operator, y, prior_of("map"), **settings)
     for axes in ((-1,), (-2,), (-2, -1)):
         mirrored = solvers.solve("map", operator, y.flip(axes), prior_of("map"), **settings)
         torch.testing.assert_close(mirrored.images, found.images.flip(axes), rtol=0, atol=2e-4)
-    one = solvers.solve("map", operator, y, prior_of("map"), keys=NAMES, steps=5)
+    one = solvers.solve("map", operator, y, prior_of("map"), keys=NAMES, steps=5, start=start)
     assert not torch.allclose(one.images, found.images)
     assert torch.equal(found.evaluations, 4 * one.evaluations)
 

@@ -77,6 +77,9 @@ class MAP(Solver):
             posterior = self._posterior(operator, fixed, context) if settings.start == "sample_moments" else None
             started = time.perf_counter()
             start = self._start(operator, y, fixed, posterior).repeat_interleave(copies, dim=0)
+            if settings.start == "zero_latent" and copies > 1:
+                # Of each copy's own prior: the mirror image of G(0).
+                start = _mirrored(start, mirror)
             return averaged(copies, context, lambda rows: minimise(stages, start, settings, rows, finish, started))
 
     def _posterior(self, operator: Operator, prior: FlowLike, context: Context) -> Posterior:
