@@ -194,13 +194,13 @@ def test_restarts_are_averaged_and_counted():
 
 @pytest.mark.parametrize("start", ["measurement", "zero_latent"])
 def test_under_mirror_images_of_the_prior_a_mirrored_problem_has_the_mirrored_solution(start):
-    operator, y = problem("identity")
+    (operator, y), prior = problem("identity"), prior_of("map")
     settings = {"keys": NAMES, "steps": 5, "mirrors": 4, "start": start}
-    found = solvers.solve("map", operator, y, prior_of("map"), **settings)
+    found = solvers.solve("map", operator, y, prior, **settings)
     for axes in ((-1,), (-2,), (-2, -1)):
-        mirrored = solvers.solve("map", operator, y.flip(axes), prior_of("map"), **settings)
+        mirrored = solvers.solve("map", operator, y.flip(axes), prior, **settings)
         torch.testing.assert_close(mirrored.images, found.images.flip(axes), rtol=0, atol=2e-4)
-    one = solvers.solve("map", operator, y, prior_of("map"), keys=NAMES, steps=5, start=start)
+    one = solvers.solve("map", operator, y, prior, keys=NAMES, steps=5, start=start)
     assert not torch.allclose(one.images, found.images)
     assert torch.equal(found.evaluations, 4 * one.evaluations)
 
