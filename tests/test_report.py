@@ -353,6 +353,30 @@ def test_what_ran_where_names_hashes_machines_jobs_and_commands(html, built):
         assert line in unescape(html)
 
 
+def test_a_setting_chosen_at_the_end_of_its_sweep_is_said(html, results):
+    expected = []
+    for task in results.experiment.tasks:
+        for line in results.lines_on(task):
+            for key in ("alpha", "noise_std"):
+                tried = [
+                    point.settings[key]
+                    for point in results.experiment.points(line.method, task)
+                    if key in point.settings
+                ]
+                value = next(
+                    (
+                        point.settings.get(key)
+                        for point in results.experiment.points(line.method, task)
+                        if point.label == results.selected(task, line)["setting"]
+                    ),
+                    None,
+                )
+                if len(set(tried)) > 1 and value in (min(tried), max(tried)):
+                    expected.append(f"{task} by {line.label}, {key}={value:g}")
+    said = re.search(r"values beyond it may be better: (.*?)\.</p>", html, re.S)[1]
+    assert expected and sorted(said.split("; ")) == sorted(expected)
+
+
 def card_of(html, task):
     """The card of one task."""
     return re.search(
@@ -373,7 +397,7 @@ def test_the_key_sentence_follows_from_the_paired_differences(html, results):
         flows = [results.selected(task, other) for other in results.lines_on(task) if other.is_flow]
         chosen = results.selected(task, line)
         ahead = max((found["psnr"] for found in flows if found and found["n"] == chosen["n"]), default=0)
-        assert ("better: " in card_of(html, task)) == (ahead > chosen["psnr"])
+        assert ("on these test images better: " in card_of(html, task)) == (ahead > chosen["psnr"])
         assert f'<span class="{word}">{signed(entry["psnr_difference"])} dB</span>' in html
 
 

@@ -128,6 +128,7 @@ def render(results: Results, reconstructions: list[Grid], provenance: Mapping[st
         results=views.results_view(results),
         published=views.published_view(results),
         paired=views.paired_view(results),
+        edges=[f"{task} by {line.label}, {setting}" for task, line, setting in sweeps.at_an_edge(results)],
         grids=[_grid_view(grid) for grid in reconstructions],
         flows=views.flows_view(results),
         provenance=origins.provenance_view(results, provenance),

@@ -29,6 +29,28 @@ def swept_keys(points: tuple[Point, ...]) -> list[str]:
     return sorted(varying, key=lambda key: (not numeric[key], -len(values[key])))
 
 
+def at_an_edge(results: Results) -> list[tuple[str, Line, str]]:
+    """Where validation images chose the lowest or highest of the numbers that were tried: beyond may be better.
+
+    Returns:
+        (task, line, "setting=value") of each.
+    """
+    found = []
+    for task in results.experiment.tasks:
+        for line in results.lines_on(task):
+            points = results.experiment.points(line.method, task)
+            chosen = results.selected(task, line)
+            settings = {point.label: point.settings for point in points}
+            if chosen is None or chosen["setting"] not in settings:
+                continue
+            for key in swept_keys(points):
+                values: list[Any] = [point.settings.get(key) for point in points]
+                value = settings[chosen["setting"]].get(key)
+                if all(map(_is_number, values)) and value in (min(values), max(values)):
+                    found.append((task, line, f"{key}={value:g}"))
+    return found
+
+
 def hyperparameter_figure(results: Results) -> Figure:
     """One panel per task and method with several settings; the chosen one and the paper's are marked."""
     experiment = results.experiment
