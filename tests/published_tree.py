@@ -9,6 +9,7 @@ from report_fixture import CALL, SIDE, fabricate, tiny_experiment
 from flowprior import flows
 from flowprior.flows.checkpoint import save_flow
 from flowprior.provenance.invocation import Invocation
+from flowprior.provenance.reproducing import settings_text
 from flowprior.report import Layout
 
 
@@ -20,6 +21,7 @@ def make_tree(root, **changes):
     manifest = json.loads(layout.prepared("manifest.json").read_text())
     manifest["splits"]["train"] = {"count": 100, "shape": [100, SIDE, SIDE, 3], "sha256": "7a" * 32, "names": []}
     layout.prepared("manifest.json").write_text(json.dumps(manifest))
+    layout.settings.write_text(settings_text(experiment))
     Invocation(**CALL).write(layout.invocation)
     for prior in experiment.priors:
         Image.new("RGB", (8, 8)).save(layout.flow(prior, "samples.png"))

@@ -263,6 +263,13 @@ def _traces(job, point, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts)
 
 
+def _params_of(experiment: Experiment, step: Step) -> dict:
+    common = {"bits": experiment.bits, "seed": experiment.seed}
+    if step.rule == "train":
+        return {"prior": experiment.priors[step.wildcards["prior"]].model_dump(mode="json"), **common}
+    return {"task": experiment.tasks[step.wildcards["task"]].model_dump(mode="json"), **common}
+
+
 def _write_job(layout: Layout, step: Step) -> None:
     facts = JobFacts(
         rule=step.rule,
@@ -279,6 +286,7 @@ def _write_job(layout: Layout, step: Step) -> None:
         diff=None,
         versions={"torch": "2.13.0"},
         inputs={"prepared/some/train.npy": "sha256:" + "ab" * 32},
+        params=_params_of(layout.experiment, step),
         call=CALL,
     )
     path = layout.job_file(step)

@@ -85,11 +85,12 @@ def test_a_job_says_where_it_ran_of_what_and_how_long(repository, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     file = repository / "input.npy"
     file.write_bytes(b"123")
-    job = SimpleNamespace(rule="train", wildcards={"prior": "glow"}, input=[file], threads=3)
+    job = SimpleNamespace(rule="train", wildcards={"prior": "glow"}, input=[file], params={"bits": 8}, threads=3)
     with job_facts(job, repository / "job.json"):
         assert not (repository / "job.json").exists()
     facts = JobFacts.read(repository / "job.json")
     assert (facts.rule, facts.wildcards, facts.threads, facts.slurm_job) == ("train", {"prior": "glow"}, 3, "77")
+    assert facts.params == {"bits": 8}
     assert facts.inputs == {str(file): of_file(file)}
     assert facts.commit == commit(repository).name and facts.device.startswith("cpu (")
     assert 0 <= facts.seconds < 60 and 1 < facts.peak_memory_mb < 1e5

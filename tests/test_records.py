@@ -165,8 +165,24 @@ def test_rows_of_other_settings_than_the_experiment_has_now_are_no_record(tree):
     root, experiment = tree
     said = []
     other = experiment.model_copy(update={"seed": experiment.seed + 1})
-    assert not [record for record in records_of(other, root, said.append) if record.kind == "reconstruction"]
-    assert len(said) == len(jobs(experiment)) and "seed" in said[0]
+    assert not list(records_of(other, root, said.append))
+    assert len(said) == len(jobs(experiment)) + len(experiment.priors) + 1 and "seed" in said[0]
+
+
+def test_a_flow_a_task_and_a_page_of_other_settings_are_no_record(tree):
+    root, experiment = tree
+    training = experiment.priors["flow_a"].training.model_copy(update={"steps": 7})
+    priors = {"flow_a": experiment.priors["flow_a"].model_copy(update={"training": training})}
+    tasks = {**experiment.tasks, "denoising": experiment.tasks["denoising"].model_copy(update={"noise_std": 0.7})}
+    whole = {record.key for record in records_of(experiment, root)}
+    for changes, gone, said in (
+        ({"priors": priors}, {"tiny/training/flow_a", "tiny/aggregate"}, "trained with other settings (prior)"),
+        ({"tasks": tasks}, {key for key in whole if "/denoising/" in key} | {"tiny/aggregate"}, "another 'denoising'"),
+        ({"title": "Another"}, {"tiny/aggregate"}, "report.html is of other settings"),
+    ):
+        lines = []
+        found = {record.key for record in records_of(experiment.model_copy(update=changes), root, lines.append)}
+        assert whole - found == gone and any(said in line for line in lines)
 
 
 def test_the_weights_are_those_that_the_job_read(tmp_path):

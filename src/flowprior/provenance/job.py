@@ -40,6 +40,7 @@ class JobFacts:
         diff: sha256 of what was changed since that commit; None where nothing was, "unknown" where that is not known.
         versions: package -> version.
         inputs: file -> its checksum ("sha256:...").
+        params: what the rule gave it, as JSON has it; None in results that are older than this entry.
         call: the call of the workflow that it ran in, as `flowprior.provenance.invocation` writes it; None: unknown.
     """
 
@@ -57,6 +58,7 @@ class JobFacts:
     diff: str | None
     versions: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
+    params: dict[str, Any] | None = None
     call: dict[str, str] | None = None
 
     @classmethod
@@ -70,7 +72,7 @@ def job_facts(job: Any, target: str | Path, gpu: bool = False) -> Iterator[None]
     """Write a job's facts when the block ends well.
 
     Args:
-        job: Snakemake's object in a script: rule, wildcards, input, threads.
+        job: Snakemake's object in a script: rule, wildcards, input, params, threads.
         target: JSON file to write.
         gpu: whether the job computes on one.
     """
@@ -94,6 +96,7 @@ def job_facts(job: Any, target: str | Path, gpu: bool = False) -> Iterator[None]
         diff=source.diff,
         versions=versions(),
         inputs={str(path): of_file(path) for path in job.input},
+        params=json.loads(json.dumps(dict(job.params.items()))),
         call=asdict(call) if call else None,
     )
     with replacing(target) as part:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowprior.images.checksums import of_file
-from flowprior.plan import jobs
+from flowprior.params import load_experiment
+from flowprior.plan import jobs, without_missing_solvers
 from flowprior.provenance.invocation import Invocation
 from flowprior.provenance.times import benchmark_numbers
 from flowprior.records import facts
@@ -27,10 +28,13 @@ _FILES = ("report.html", "provenance.json", "settings.yaml", "metrics.json", "su
 
 
 def aggregate_record(common: facts.Common) -> Record | None:
-    """Of an experiment whose rows have been evaluated, else None."""
+    """Of an experiment whose report was written, else None."""
     layout = common.layout
     experiment, results = layout.experiment, layout.results
-    if not (results / "metrics.json").exists():
+    if not (results / "metrics.json").exists() or not layout.settings.exists():
+        return None
+    if without_missing_solvers(load_experiment(layout.settings))[0] != without_missing_solvers(experiment)[0]:
+        common.skip(f"{layout.page} is of other settings than the experiment has now; run the workflow again")
         return None
     metrics = json.loads((results / "metrics.json").read_text())
     found = {

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flowprior.provenance.data import pinned
 from flowprior.provenance.invocation import Invocation
@@ -54,6 +55,13 @@ class Common:
 def read_facts(path: Path) -> JobFacts | None:
     """What a job said of itself; None for results that are older than such files."""
     return JobFacts.read(path) if path.exists() else None
+
+
+def other_params(job: JobFacts | None, wanted: Mapping[str, Any]) -> str | None:
+    """The first parameter that a job had otherwise than is wanted; None where there is none, or nothing is known."""
+    had = (job.params if job else None) or {}
+    asked = json.loads(json.dumps(wanted))
+    return next((name for name, value in asked.items() if name in had and had[name] != value), None)
 
 
 def job_tags(job: JobFacts | None) -> dict[str, str]:

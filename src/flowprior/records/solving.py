@@ -64,6 +64,10 @@ def _is_current(common: facts.Common, job: Job) -> bool:
     except FlowpriorError as error:
         common.skip(str(error))
         return False
+    wanted = {"task": common.layout.experiment.tasks[job.task].model_dump(mode="json")}
+    if facts.other_params(facts.read_facts(common.layout.solved(job, "job.json")), wanted):
+        common.skip(f"{path} is of another '{job.task}' than the experiment has now; run the workflow again")
+        return False
     return True
 
 

@@ -29,13 +29,17 @@ def training_record(common: facts.Common, prior: str) -> Record | None:
     experiment = layout.experiment
     if not all(layout.flow(prior, name).exists() for name in (_WEIGHTS, *_FILES)):
         return None
+    plan, job, step = experiment.priors[prior], facts.read_facts(layout.flow(prior, "job.json")), Step.training(prior)
+    wanted = {"prior": plan.model_dump(mode="json"), "bits": experiment.bits, "seed": experiment.seed}
+    if other := facts.other_params(job, wanted):
+        common.skip(f"the flow '{prior}' was trained with other settings ({other}); run the workflow again")
+        return None
     config = json.loads(layout.flow(prior, "config.json").read_text())
     history = [json.loads(line) for line in layout.flow(prior, "history.jsonl").read_text().splitlines()]
     curves = {
         name: thinned([(int(row["step"]), float(row[name])) for row in history if row.get(name) is not None])
         for name in ("loss_bits_per_dim", "validation_bits_per_dim", "learning_rate", "images_per_second")
     }
-    plan, job, step = experiment.priors[prior], facts.read_facts(layout.flow(prior, "job.json")), Step.training(prior)
     settings = {"prior": prior, **plan.model_dump(), "data": experiment.data.model_dump()}
     settings |= {"bits": experiment.bits, "seed": experiment.seed}
     return Record(

@@ -72,10 +72,9 @@ def cost_figure(results: Results, cost: str) -> Figure:
     for axis, task in zip(axes, tasks, strict=False):
         best = max([_draw(axis, results, task, line, cost) for line in results.lines_on(task)], default=-np.inf)
         axis.margins(x=0.08, y=0.1)
-        axis.set_xscale("log")
+        _scale(axis, cost)
         if np.isfinite(best):
             axis.set_ylim(bottom=max(axis.get_ylim()[0], best - _SHOWN))
-        _plain_ticks(axis)
         axis.set_title(task)
         axis.set_xlabel(COSTS[cost])
         axis.set_ylabel("PSNR in dB")
@@ -89,7 +88,8 @@ def _draw(axis: Axes, results: Results, task: str, line: Line, cost: str) -> flo
     """Draw one method; returns its best mean PSNR."""
     chosen = results.selected(task, line) or {}
     curve = cost_curve(results.traces_of(task, line, str(chosen["setting"])))
-    curve = curve[curve[cost] > 0]
+    # The time axis has no place for what cost nothing; evaluations begin with none: what the start alone gives.
+    curve = curve[curve[cost] >= (0 if cost == "evaluations" else 1e-9)]
     style: dict[str, Any] = {"color": line.colour, "marker": line.marker}
     if len(curve) > 1:
         axis.plot(curve[cost], curve["psnr"], markevery=[len(curve) - 1], **style)
@@ -100,6 +100,20 @@ def _draw(axis: Axes, results: Results, task: str, line: Line, cost: str) -> flo
     else:
         axis.axhline(chosen["psnr"], color=line.colour, linewidth=1, linestyle=(0, (2, 2)))
     return float(chosen["psnr"])
+
+
+def _scale(axis: Axes, cost: str) -> None:
+    """Logarithmic, with plain numbers; evaluations from none on."""
+    if cost != "evaluations":
+        axis.set_xscale("log")
+        _plain_ticks(axis)
+        return
+    most = max(1.0, axis.dataLim.x1)
+    axis.set_xscale("symlog", linthresh=1)
+    axis.set_xlim(-0.2, 1.6 * most)
+    ticks = [0, *(10**power for power in range(6) if 10**power <= 1.6 * most)]
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.minorticks_off()
 
 
 def _plain_ticks(axis: Axes) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from flowprior.provenance.source import UNKNOWN
 from flowprior.provenance.times import JobEntry, step_times
 from flowprior.report.formats import DASH, count, duration, number
 from flowprior.report.results import Results, read_json
@@ -77,7 +78,7 @@ def facts(values: Any, prefix: str = "") -> list[tuple[str, str]]:
 
 def _hash(checksum: str | None) -> View | None:
     """A checksum's first digits, and all of it."""
-    return {"short": checksum.partition(":")[2][:DIGITS], "full": checksum} if checksum else None
+    return {"short": (checksum.partition(":")[2] or checksum)[:DIGITS], "full": checksum} if checksum else None
 
 
 def _commit(state: Mapping[str, Any]) -> View:
@@ -116,5 +117,5 @@ def _job(entry: JobEntry) -> View:
         "host": entry.host or DASH,
         "device": entry.device or DASH,
         "slurm": entry.slurm_job or DASH,
-        "commit": entry.commit[:DIGITS] + ("+" if entry.diff else "") if entry.commit else DASH,
+        "commit": entry.commit[:DIGITS] + {None: "", UNKNOWN: "?"}.get(entry.diff, "+") if entry.commit else DASH,
     }
