@@ -13,6 +13,8 @@
 #define MAX_CHANNELS 4096
 /* Weights that stay in the first-level cache while all their outputs of a pixel are computed, in floats. */
 #define RESIDENT 6144
+/* How far ahead weights are asked for, in floats: where each meets few pixels, they come from memory. */
+#define AHEAD 768
 
 enum { PLAIN, RELU, MASKED };
 
@@ -32,6 +34,7 @@ static inline void tile(const Taps *taps, int cin, const float *weights, const f
         const float *weight = weights + (int64_t)taps->number[t] * cin * TILE;
         for (int c = 0; c < cin; c++, weight += TILE) {
             const vec xa = a[c], xb = b[c];
+            __builtin_prefetch(weight + AHEAD);
 #define STEP(j) { const vec w = splat(weight[j]); a##j += w * xa; b##j += w * xb; }
             EACH(STEP)
         }
@@ -50,6 +53,8 @@ static inline void twin_tile(const Taps *taps, int cin, const float *weights, in
         const float *weight = weights + (int64_t)taps->number[t] * cin * TILE;
         for (int c = 0; c < cin; c++, weight += TILE) {
             const vec value = x[c];
+            __builtin_prefetch(weight + AHEAD);
+            __builtin_prefetch(weight + tile_size + AHEAD);
 #define STEP_TWIN(j) a##j += splat(weight[j]) * value; b##j += splat(weight[tile_size + j]) * value;
             EACH(STEP_TWIN)
         }

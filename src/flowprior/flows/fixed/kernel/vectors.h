@@ -17,7 +17,8 @@ typedef int8_t bvec __attribute__((vector_size(V)));
 
 static const vec zero_vec;
 
-static inline vec splat(float value) { return zero_vec + value; }
+/* Minus, since x - 0 is x: x + 0 is not for x = -0, and would be computed beside every multiply-add. */
+static inline vec splat(float value) { return value - zero_vec; }
 
 static inline vec choose(ivec condition, vec yes, vec no) {
     return (vec)(((ivec)yes & condition) | ((ivec)no & ~condition));
