@@ -9,7 +9,8 @@ after each change of the weights. `UnrolledFlow` runs the same steps by torch, w
 from flowprior.flows.fixed.flow import FixedFlow
 from flowprior.flows.fixed.graphed import GraphedFlow
 from flowprior.flows.fixed.likelihood import FixedLikelihood, Share
-from flowprior.flows.fixed.program import NotFoldableError, folded
+from flowprior.flows.fixed.networks import NotFoldableError
+from flowprior.flows.fixed.program import folded
 from flowprior.flows.fixed.unrolled import UnrolledFlow
 
 __all__ = [

@@ -13,7 +13,8 @@ from torch import Tensor
 from flowprior.flows.base import Flow
 from flowprior.flows.fixed.compiled import kernel
 from flowprior.flows.fixed.density import FixedDensity
-from flowprior.flows.fixed.program import NotFoldableError, folded
+from flowprior.flows.fixed.networks import NotFoldableError
+from flowprior.flows.fixed.program import folded
 from flowprior.flows.fixed.rooms import Room, Rooms
 from flowprior.flows.fixed.written import Written
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -91,7 +92,8 @@ class FixedLikelihood:
         """
         if self._program is None:
             raise RuntimeError("no weights were taken yet; call refresh() after each change of them")
-        flat = torch.stack([share.by_constants for share in shares]).sum(0).mul_(scale)
+        flat = functools.reduce(Tensor.add_, (share.by_constants for share in shares[1:]), shares[0].by_constants * 1.0)
+        flat.mul_(scale)
         parts = [
             _as(tensor, part) for part, tensor in zip(flat.split(self._written.sizes), self._constants, strict=True)
         ]

@@ -18,7 +18,8 @@ from torch.nn.functional import conv2d, logsigmoid, pixel_shuffle
 from flowprior.flows.base import Flow
 from flowprior.flows.fixed.density import FixedDensity
 from flowprior.flows.fixed.linear import inverse_map
-from flowprior.flows.fixed.program import Convolution, Step, folded
+from flowprior.flows.fixed.networks import Convolution
+from flowprior.flows.fixed.program import Step, folded
 
 #: Over the pixels (0, 0), (0, 1), (1, 0), (1, 1) of a block: average, horizontal, vertical and diagonal details.
 _HAAR = ((1, 1, 1, 1), (1, -1, 1, -1), (1, 1, -1, -1), (1, -1, -1, 1))

@@ -13,7 +13,8 @@ from torch import Tensor
 from flowprior.flows.base import Flow
 from flowprior.flows.fixed.compiled import Conv, FlowStruct, Op
 from flowprior.flows.fixed.linear import inverse_map
-from flowprior.flows.fixed.program import Convolution, NotFoldableError, Program, Step
+from flowprior.flows.fixed.networks import Convolution, NotFoldableError
+from flowprior.flows.fixed.program import Program, Step
 
 _KINDS = {"squeeze": 0, "haar": 0, "affine": 1, "coupling": 2, "split": 3, "scale": 4}
 _RULES = {"tanh": 0, "sigmoid": 1, "additive": 2}

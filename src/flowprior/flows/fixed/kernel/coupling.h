@@ -78,7 +78,7 @@ static const float *ask_back(Chunk *chunk, const Op *op) {
             const int64_t read = (int64_t)chunk->groups * c->height * c->width * c->cin;
             float *by_weights = chunk->gradients + c->gradient;
             weigh(c->cin, c->cout, c->kernel, c->pad, c->height, c->width, chunk->groups, give(chunk, read * V * 4), c->cin,
-                  gradient, by_weights, by_weights + weights_of(c));
+                  gradient, by_weights, by_weights + weights_of(c), (vec *)free_one);
         }
         apply(chunk, c, 1, gradient, c->cout, free_one, mask ? MASKED : PLAIN, mask);
         gradient = free_one;

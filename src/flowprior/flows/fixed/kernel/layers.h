@@ -67,7 +67,7 @@ static void affine(Chunk *chunk, const Op *op, const Conv *matrix, int adjoint) 
     if (chunk->gradients && adjoint) {
         float *by_weights = chunk->gradients + matrix->gradient;
         weigh(op->channels, op->channels, 1, 0, op->height, op->width, chunk->groups, give(chunk, bytes), op->channels,
-              chunk->here, by_weights, by_weights + weights_of(matrix));
+              chunk->here, by_weights, by_weights + weights_of(matrix), (vec *)chunk->there);
     }
     apply(chunk, matrix, adjoint, chunk->here, op->channels, chunk->there, PLAIN, 0);
     swap_buffers(chunk);

@@ -54,7 +54,8 @@ static inline __attribute__((always_inline)) void add_sums(const int outs, const
             for (int x = 0; x < o->pixels; x++, gradient += o->gradient_pixel, in += o->in_pixel) {
 #pragma GCC unroll 6
                 for (int j = 0; j < outs; j++) {
-                    const vec by_output = gradient[j];
+                    vec by_output = gradient[j];
+                    KEEP(by_output);
 #pragma GCC unroll 4
                     for (int i = 0; i < ins; i++) sums[j][i] += by_output * in[i];
                 }
@@ -69,6 +70,9 @@ static inline __attribute__((always_inline)) void add_sums(const int outs, const
     }
 }
 
+/* Counts that the compiler knows: loops over them go away. */
+#define BY_COUNT(count, M) switch (count) { M(1) M(2) M(3) M(4) M(5) M(6) }
+
 static void add_tile(int outs, int ins, const Overlap *o, float *weights, int64_t by_out) {
 #define INS(outs, n) case n: add_sums(outs, n, o, weights, by_out); break;
 #if V == 16
@@ -76,56 +80,91 @@ static void add_tile(int outs, int ins, const Overlap *o, float *weights, int64_
 #else
 #define OUTS(n) case n: switch (ins) { INS(n, 1) INS(n, 2) } break;
 #endif
-    switch (outs) { OUTS(1) OUTS(2) OUTS(3) OUTS(4) OUTS(5) OUTS(6) }
+    BY_COUNT(outs, OUTS)
 #undef INS
 #undef OUTS
 }
 
-/* A tile's channels of some pixels, side by side: where they lie far apart they push each other out of the cache. */
-static void pack(const vec *from, int64_t group_size, int groups, int pixels, int step, int outs, vec *to) {
-    for (int g = 0; g < groups; g++, from += group_size)
-        for (int p = 0; p < pixels; p++, to += outs) memcpy(to, from + (int64_t)p * step, outs * sizeof(vec));
+/* A few channels of some pixels, side by side: where they lie far apart they push each other out of the cache. */
+static inline __attribute__((always_inline)) void pack_few(const vec *from, int64_t group_size, int groups, int pixels,
+                                                           int step, const int count, vec *to) {
+    for (int g = 0; g < groups; g++)
+        for (int p = 0; p < pixels; p++, to += count)
+#pragma GCC unroll 6
+            for (int j = 0; j < count; j++) to[j] = from[g * group_size + (int64_t)p * step + j];
+}
+
+static void pack(const vec *from, int64_t group_size, int groups, int pixels, int step, int count, vec *to) {
+#define PACK(n) case n: pack_few(from, group_size, groups, pixels, step, n, to); break;
+    BY_COUNT(count, PACK)
+#undef PACK
+}
+
+/* Adds to each channel's number the sum over lanes and pixels. */
+static inline __attribute__((always_inline)) void sum_few(const vec *packed, int pixels, const int count, float *to) {
+    vec sums[TILE];
+#pragma GCC unroll 6
+    for (int j = 0; j < count; j++) sums[j] = zero_vec;
+    for (int p = 0; p < pixels; p++, packed += count)
+#pragma GCC unroll 6
+        for (int j = 0; j < count; j++) sums[j] += packed[j];
+#pragma GCC unroll 6
+    for (int j = 0; j < count; j++) to[j] += sums_of(sums + j, 1)[0];
+}
+
+static void sum_pixels(const vec *packed, int pixels, int count, float *to) {
+#define SUM(n) case n: sum_few(packed, pixels, n, to); break;
+    BY_COUNT(count, SUM)
+#undef SUM
 }
 
 static int most(int a, int b) { return a > b ? a : b; }
 static int least(int a, int b) { return a < b ? a : b; }
 
 /* Adds to weights (out, tap, in) and bias (out) their gradients. in: as `convolve` reads it; gradient: [groups][output
-   pixel][cout][V]. */
+   pixel][cout][V], for which there is as much room. */
 static void weigh(int cin, int cout, int kernel, int pad, int height, int width, int groups, const float *in, int stride,
-                  const float *gradient, float *weights, float *bias) {
+                  const float *gradient, float *weights, float *bias, vec *room) {
     const int oh = height + 2 * pad - kernel + 1, ow = width + 2 * pad - kernel + 1, taps = kernel * kernel;
     const int rows = least(oh, most(1, NEAREST / ow)), at_once = rows < oh ? 1 : most(1, NEAREST / (oh * ow));
-    Overlap o = {.in_group = (int64_t)height * width * stride, .in_row = (int64_t)width * stride, .in_pixel = stride};
-    vec packed[at_once * rows * ow * TILE];
+    const int64_t in_size = (int64_t)height * width * stride, out_size = (int64_t)oh * ow * cout;
+    vec inputs[at_once * (rows + kernel - 1) * width * INPUTS];
     for (int g = 0; g < groups; g += at_once)
-        for (int top = 0; top < oh; top += rows)
+        for (int top = 0; top < oh; top += rows) {
+            /* The gradient of these rows, a tile after the other, then a few inputs of the rows that they are made from. */
+            const int below = least(top + rows, oh), here = least(at_once, groups - g), area = (below - top) * ow;
+            const int in_top = most(0, top - pad), in_below = least(height, below - pad + kernel - 1);
             for (int first = 0; first < cout; first += TILE) {
-                const int outs = least(TILE, cout - first), below = least(top + rows, oh);
-                pack((const vec *)gradient + ((int64_t)g * oh + top) * ow * cout + first, (int64_t)oh * ow * cout,
-                     least(at_once, groups - g), (below - top) * ow, cout, outs, packed);
-                o.gradient_pixel = outs;
-                o.gradient_row = (int64_t)ow * outs;
-                o.gradient_group = (below - top) * o.gradient_row;
-                for (int c = 0; c < cin; c += INPUTS)
+                const int outs = least(TILE, cout - first);
+                vec *packed = room + (int64_t)first * here * area;
+                pack((const vec *)gradient + g * out_size + (int64_t)top * ow * cout + first, out_size, here, area, cout,
+                     outs, packed);
+                sum_pixels(packed, here * area, outs, bias + first);
+            }
+            for (int c = 0; c < cin; c += INPUTS) {
+                const int ins = least(INPUTS, cin - c);
+                pack((const vec *)in + g * in_size + (int64_t)in_top * width * stride + c, in_size, here,
+                     (in_below - in_top) * width, stride, ins, inputs);
+                Overlap o = {.groups = here, .in_pixel = ins, .in_row = (int64_t)width * ins};
+                o.in_group = (in_below - in_top) * o.in_row;
+                for (int first = 0; first < cout; first += TILE) {
+                    const int outs = least(TILE, cout - first);
+                    o.gradient_pixel = outs;
+                    o.gradient_row = (int64_t)ow * outs;
+                    o.gradient_group = (int64_t)area * outs;
                     for (int t = 0; t < taps; t++) {
                         const int dy = t / kernel - pad, dx = t % kernel - pad;
                         const int y = most(top, -dy), x = most(0, -dx);
-                        o.groups = least(at_once, groups - g);
                         o.rows = least(below, height - dy) - y;
                         o.pixels = least(ow, width - dx) - x;
                         if (o.rows <= 0 || o.pixels <= 0) continue;
-                        o.gradient = packed + (y - top) * o.gradient_row + x * outs;
-                        o.in = (const vec *)in + g * o.in_group + (y + dy) * o.in_row + (x + dx) * stride + c;
-                        add_tile(outs, least(INPUTS, cin - c), &o, weights + ((int64_t)first * taps + t) * cin + c,
-                                 (int64_t)cin * taps);
+                        o.gradient = room + (int64_t)first * here * area + (y - top) * o.gradient_row + x * outs;
+                        o.in = inputs + (y + dy - in_top) * o.in_row + (x + dx) * ins;
+                        add_tile(outs, ins, &o, weights + ((int64_t)first * taps + t) * cin + c, (int64_t)cin * taps);
                     }
+                }
             }
-    for (int c = 0; c < cout; c++) {
-        vec sum = zero_vec;
-        for (int64_t p = 0; p < (int64_t)groups * oh * ow; p++) sum += ((const vec *)gradient)[p * cout + c];
-        bias[c] += sums_of(&sum, 1)[0];
-    }
+        }
 }
 
 /* Weights (out, in, tap) as `convolve` reads them, and their transpose: channels exchanged, taps reversed. */

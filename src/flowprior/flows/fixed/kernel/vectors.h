@@ -20,6 +20,15 @@ static const vec zero_vec;
 /* Minus, since x - 0 is x: x + 0 is not for x = -0, and would be computed beside every multiply-add. */
 static inline vec splat(float value) { return value - zero_vec; }
 
+/* Keeps a loaded value in its register: compilers load it again for every use, and loads are what there is least of. */
+#if defined(__AVX512F__)
+#define KEEP(value) __asm__("" : "+v"(value))
+#elif defined(__AVX2__)
+#define KEEP(value) __asm__("" : "+x"(value))
+#else
+#define KEEP(value)
+#endif
+
 static inline vec choose(ivec condition, vec yes, vec no) {
     return (vec)(((ivec)yes & condition) | ((ivec)no & ~condition));
 }
