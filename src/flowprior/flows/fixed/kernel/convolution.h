@@ -16,7 +16,9 @@
 /* How far ahead weights are asked for, in floats: where each meets few pixels, they come from memory. */
 #define AHEAD 768
 
-enum { PLAIN, RELU, MASKED };
+/* What follows a convolution: nothing; max(0, .), with or without a note of its signs; zero where such a note, or the
+   value itself that was positive, says so. `signs` holds that: bytes, -1 where positive; for GATED the values. */
+enum { PLAIN, RELU, NOTED_RELU, MASKED, GATED };
 
 #define EACH(M) M(0) M(1) M(2) M(3) M(4) M(5)
 
@@ -62,18 +64,21 @@ static inline void twin_tile(const Taps *taps, int cin, const float *weights, in
     EACH(STORE)
 }
 
-/* One pixel's results of a tile, through the epilogue. mask: [pixel][channel][V] bytes, -1 where positive. */
-static inline void finish(const vec *result, int count, int epilogue, float *out, int8_t *mask) {
-    for (int j = 0; j < count; j++) {
+/* One pixel's results of a tile, through the epilogue, to `place` of the output. */
+static inline void finish(const vec *result, int count, int epilogue, float *out, void *signs, int64_t place) {
+    for (int j = 0; j < count; j++, place += V) {
         vec r = result[j];
-        if (epilogue == RELU) {
+        int8_t *note = (int8_t *)signs + place;
+        if (epilogue == RELU || epilogue == NOTED_RELU) {
             const ivec positive = r > 0.0f;
             r = (vec)((ivec)r & positive);
-            *(bvec *)(mask + j * V) = __builtin_convertvector(positive, bvec);
+            if (epilogue == NOTED_RELU) *(bvec *)note = __builtin_convertvector(positive, bvec);
         } else if (epilogue == MASKED) {
-            r = (vec)((ivec)r & __builtin_convertvector(*(const bvec *)(mask + j * V), ivec));
+            r = (vec)((ivec)r & __builtin_convertvector(*(const bvec *)note, ivec));
+        } else if (epilogue == GATED) {
+            r = (vec)((ivec)r & (*(const vec *)((const float *)signs + place) > 0.0f));
         }
-        ((vec *)out)[j] = r;
+        *(vec *)(out + place) = r;
     }
 }
 
@@ -96,7 +101,7 @@ static inline const float *tap_of(const Map *map, int group, int y, int x, int t
    Two pixels are computed at a time: the same one of two groups where there are several, so that at the border of a
    map both lack the same taps, and no work is done for them. */
 static void convolve(int cin, int cout, int kernel, int pad, int height, int width, int groups, const float *weight,
-                     const float *bias, const float *in, int stride, float *out, int epilogue, int8_t *mask) {
+                     const float *bias, const float *in, int stride, float *out, int epilogue, void *signs) {
     const Map map = {kernel, pad, height, width, stride, in};
     const int oh = height + 2 * pad - kernel + 1, ow = width + 2 * pad - kernel + 1, area = oh * ow;
     const int tiles = (cout + TILE - 1) / TILE, pixels = groups * area;
@@ -124,7 +129,7 @@ static void convolve(int cin, int cout, int kernel, int pad, int height, int wid
                 for (int which = 0; which < 2; which++) {
                     const int first = (k + which) * TILE, count = cout - first < TILE ? cout - first : TILE;
                     const int64_t place = (((int64_t)group[0] * area + pixel[0]) * cout + first) * V;
-                    finish(result[which], count, epilogue, out + place, mask ? mask + place : 0);
+                    finish(result[which], count, epilogue, out, signs, place);
                 }
             }
             for (; k < last_tile; k++) {
@@ -133,7 +138,7 @@ static void convolve(int cin, int cout, int kernel, int pad, int height, int wid
                 const int first = k * TILE, count = cout - first < TILE ? cout - first : TILE;
                 for (int which = 0; which < (p == q ? 1 : 2); which++) {
                     const int64_t place = (((int64_t)group[which] * area + pixel[which]) * cout + first) * V;
-                    finish(result[which], count, epilogue, out + place, mask ? mask + place : 0);
+                    finish(result[which], count, epilogue, out, signs, place);
                 }
             }
         }

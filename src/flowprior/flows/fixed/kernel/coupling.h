@@ -28,8 +28,8 @@ static int64_t scale_values(const Op *op, int groups) {
     return (int64_t)groups * op->height * op->width * (op->channels / 2) * 3;
 }
 
-/* The network's answer to the kept channels at `in`; relu masks are saved. Returns the buffer it lies in.
-   While learning, what each convolution reads is saved too. */
+/* The network's answer to the kept channels at `in`; where a relu was positive is saved. Returns the buffer it lies in.
+   While learning, what each convolution reads is saved instead. */
 static const float *ask(Chunk *chunk, const Op *op, const float *in) {
     int stride = op->channels;
     if (chunk->gradients) {
@@ -44,15 +44,15 @@ static const float *ask(Chunk *chunk, const Op *op, const float *in) {
         const Conv *c = op->network + i;
         const int last = i == op->convs - 1;
         float *out = chunk->gradients && !last ? take(chunk, out_values(c, chunk->groups) * V * 4) : chunk->net[i % 2];
-        int8_t *mask = c->relu ? take(chunk, out_values(c, chunk->groups) * V) : 0;
-        apply(chunk, c, 0, in, stride, out, c->relu ? RELU : PLAIN, mask);
+        int8_t *signs = c->relu && !chunk->gradients ? take(chunk, out_values(c, chunk->groups) * V) : 0;
+        apply(chunk, c, 0, in, stride, out, signs ? NOTED_RELU : c->relu ? RELU : PLAIN, signs);
         if (c->shuffle) {
             const int h = out_height(c), w = out_width(c);
             shuffle(chunk->groups, h, w, c->cout / 4, 4 * V, (char *)out, (char *)chunk->net[2], 0);
             memcpy(out, chunk->net[2], out_values(c, chunk->groups) * V * 4);
-            if (mask) {
-                shuffle(chunk->groups, h, w, c->cout / 4, V, (char *)mask, (char *)chunk->net[2], 0);
-                memcpy(mask, chunk->net[2], out_values(c, chunk->groups) * V);
+            if (signs) {
+                shuffle(chunk->groups, h, w, c->cout / 4, V, (char *)signs, (char *)chunk->net[2], 0);
+                memcpy(signs, chunk->net[2], out_values(c, chunk->groups) * V);
             }
         }
         in = out;
@@ -73,14 +73,19 @@ static const float *ask_back(Chunk *chunk, const Op *op) {
             gradient = free_one;
             free_one = gradient == chunk->net[0] ? chunk->net[1] : chunk->net[0];
         }
-        int8_t *mask = i && op->network[i - 1].relu ? give(chunk, out_values(op->network + i - 1, chunk->groups) * V) : 0;
+        const int after_relu = i && op->network[i - 1].relu;
+        int epilogue = PLAIN;
+        void *signs = 0;
         if (chunk->gradients) {
-            const int64_t read = (int64_t)chunk->groups * c->height * c->width * c->cin;
+            const float *read = give(chunk, (int64_t)chunk->groups * c->height * c->width * c->cin * V * 4);
             float *by_weights = chunk->gradients + c->gradient;
-            weigh(c->cin, c->cout, c->kernel, c->pad, c->height, c->width, chunk->groups, give(chunk, read * V * 4), c->cin,
-                  gradient, by_weights, by_weights + weights_of(c), (vec *)free_one);
+            weigh(c->cin, c->cout, c->kernel, c->pad, c->height, c->width, chunk->groups, read, c->cin, gradient, by_weights,
+                  by_weights + weights_of(c), (vec *)free_one);
+            if (after_relu) epilogue = GATED, signs = (void *)read;
+        } else if (after_relu) {
+            epilogue = MASKED, signs = give(chunk, out_values(op->network + i - 1, chunk->groups) * V);
         }
-        apply(chunk, c, 1, gradient, c->cout, free_one, mask ? MASKED : PLAIN, mask);
+        apply(chunk, c, 1, gradient, c->cout, free_one, epilogue, signs);
         gradient = free_one;
     }
     return gradient;
@@ -164,7 +169,7 @@ static int64_t saved_by(const Op *op, int groups, int learning) {
     int64_t total = 0;
     for (int i = 0; i < op->convs; i++) {
         const Conv *c = op->network + i;
-        if (c->relu) total += aligned(out_values(c, groups) * V);
+        if (c->relu && !learning) total += aligned(out_values(c, groups) * V);
         if (learning) total += aligned((int64_t)groups * c->height * c->width * c->cin * V * 4);
     }
     return op->rule == ADDITIVE ? total : total + aligned(scale_values(op, groups) * V * 4);

@@ -43,16 +43,16 @@ static int64_t out_values(const Conv *c, int groups) {
 
 /* A convolution, whichever way it is computed; adjoint: its transpose, without bias. */
 static void apply(Chunk *chunk, const Conv *c, int adjoint, const float *in, int stride, float *out, int epilogue,
-                  int8_t *mask) {
+                  void *signs) {
     const int cin = adjoint ? c->cout : c->cin, cout = adjoint ? c->cin : c->cout;
     const float *bias = adjoint ? no_bias : c->bias;
     if (c->points)
         convolve_points(cin, cout, c->height, c->width, chunk->groups, adjoint ? c->adjoint_points : c->points, bias, in,
-                        stride, out, epilogue, mask, chunk->room);
+                        stride, out, epilogue, signs, chunk->room);
     else
         convolve(cin, cout, c->kernel, adjoint ? c->kernel - 1 - c->pad : c->pad, adjoint ? out_height(c) : c->height,
                  adjoint ? out_width(c) : c->width, chunk->groups, adjoint ? c->adjoint : c->weight, bias, in, stride, out,
-                 epilogue, mask);
+                 epilogue, signs);
 }
 
 static int64_t weights_of(const Conv *c) { return (int64_t)c->cout * c->cin * c->kernel * c->kernel; }

@@ -82,7 +82,7 @@ static inline void point(int cin, const float *weight, const vec *in, vec *out) 
 /* As `convolve` with kernel 3 and pad 1 on maps of even sides. points: as `lay_points` writes them; room: POINTS *
    point_size(cin) vectors. */
 static void convolve_points(int cin, int cout, int height, int width, int groups, const float *points, const float *bias,
-                            const float *in, int stride, float *out, int epilogue, int8_t *mask, vec *room) {
+                            const float *in, int stride, float *out, int epilogue, void *signs, vec *room) {
     const Map map = {3, 1, height, width, stride, in};
     const int across = width / 2, each = across * (height / 2), total = groups * each, area = height * width;
     const int64_t tile_size = (int64_t)POINTS * cin * TILE;
@@ -118,7 +118,7 @@ static void convolve_points(int cin, int cout, int height, int width, int groups
                 for (int corner = 0; corner < 4; corner++) {
                     const int y = place[which] / across * 2 + corner / 2, x = place[which] % across * 2 + corner % 2;
                     const int64_t at = (((int64_t)group[which] * area + y * width + x) * cout + first) * V;
-                    finish(result[corner], count, epilogue, out + at, mask ? mask + at : 0);
+                    finish(result[corner], count, epilogue, out, signs, at);
                 }
             }
         }
