@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from flowprior.solvers.search import Recorder, Searched, SearchSettings, Stage
+from flowprior.solvers.search import Recorder, Searched, SearchSettings, Stage, finite_rows
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 _ALL = slice(None)
@@ -34,10 +34,10 @@ def adam(stage: Stage, start: Tensor, settings: SearchSettings, recorder: Record
         last = step == stage.steps
         iterate = variable.detach().requires_grad_(not last)
         terms = objective(iterate, _ALL)
-        finite = torch.isfinite(terms.loss) & torch.isfinite(terms.images).flatten(1).all(1)
+        finite = torch.isfinite(terms.loss) & finite_rows(terms.images)
         if not last:
             (gradient,) = torch.autograd.grad(terms.loss.sum(), iterate)
-            finite &= torch.isfinite(gradient).flatten(1).all(1)
+            finite &= finite_rows(gradient)
         # Without asking whether any row broke: the answer would make every step wait for a GPU.
         alive = alive & finite
         spent += alive

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flowprior.solvers.line_search import Line, advance, begin
-from flowprior.solvers.search import Objective, Recorder, Searched, SearchSettings, Terms
+from flowprior.solvers.search import Objective, Recorder, Searched, SearchSettings, Terms, finite_rows
 from flowprior.solvers.stages import Stage
 
 #: Accepted steps over which progress is judged.
@@ -56,7 +56,7 @@ def lbfgs(stage: Stage, start: Tensor, settings: SearchSettings, recorder: Recor
     objective, iterates = stage.objective, start.detach().clone()
     terms, gradient = _evaluate(objective, start, _ALL)
     kept = Terms(*(entry.detach().clone() for entry in terms))
-    alive = torch.isfinite(kept.loss) & torch.isfinite(gradient).flatten(1).all(1)
+    alive = torch.isfinite(kept.loss) & finite_rows(gradient)
     spent = alive.float()
     recorder.record(0, kept)
     now = _first(start, kept.loss, gradient, settings).at(alive & (gradient.flatten(1).abs().amax(1) > 0))
