@@ -94,6 +94,28 @@ def test_an_image_alone_is_the_image_among_others_to_the_bit(name):
 
 
 @needs_compiler
+def test_threads_that_share_weights_find_what_one_finds_to_the_bit():
+    flow = small_flow("chavez", dtype=torch.float32, hidden=256)
+    x = torch.rand(70, *SHAPE, generator=torch.Generator().manual_seed(1))
+    whole = FixedFlow(flow)
+
+    def found(threads):
+        fixed = whole.with_threads(threads)
+        variable = x.clone().requires_grad_(True)
+        z, log_det = fixed.forward(variable)
+        (gradient,) = torch.autograd.grad((z.square().sum(1) + log_det).sum(), variable)
+        latent = z.detach().clone().requires_grad_(True)
+        images, back = fixed.inverse(latent)
+        return z, log_det, gradient, images, back, torch.autograd.grad((images.flatten(1).sum(1) + back).sum(), latent)[0]
+
+    alone = found(1)
+    # Rounds of as many groups as threads; the last of fewer.
+    for threads in (2, 3, 4, 9):
+        for one, together in zip(alone, found(threads), strict=True):
+            assert torch.equal(one, together)
+
+
+@needs_compiler
 def test_a_gradient_is_taken_once_and_passes_do_not_share_memory():
     fixed = FixedFlow(small_flow("haar_glow", dtype=torch.float32))
     first, second = (torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(i)) for i in (1, 2))

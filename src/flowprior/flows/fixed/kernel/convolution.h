@@ -85,34 +85,43 @@ static inline void finish(const vec *result, int count, int epilogue, float *out
 static const float no_bias[MAX_CHANNELS + TILE];
 static const float border[MAX_CHANNELS * V] __attribute__((aligned(64)));
 
-/* Where an output pixel's taps lie in the input map, or `border`. */
+/* Where an output pixel's taps lie in the input map, or `border`. in: of each group. */
 typedef struct {
     int kernel, pad, height, width, stride;
-    const float *in;
+    const float *const *in;
 } Map;
 
 static inline const float *tap_of(const Map *map, int group, int y, int x, int tap) {
     const int sy = y + tap / map->kernel - map->pad, sx = x + tap % map->kernel - map->pad;
     if (sy < 0 || sy >= map->height || sx < 0 || sx >= map->width) return border;
-    return map->in + (((int64_t)group * map->height + sy) * map->width + sx) * map->stride * V;
+    return map->in[group] + ((int64_t)sy * map->width + sx) * map->stride * V;
 }
 
-/* in: [groups][pixel][stride channels][V], of which the first cin are read.
+/* The maps of some groups: in: [pixel][stride channels][V], of which the first cin are read; out: [pixel][cout][V]. */
+typedef struct {
+    int count;
+    const float *const *in;
+    float *const *out;
+    void *const *signs;
+} Groups;
+
+/* Computes output channels of tiles [from, to).
    Two pixels are computed at a time: the same one of two groups where there are several, so that at the border of a
    map both lack the same taps, and no work is done for them. */
-static void convolve(int cin, int cout, int kernel, int pad, int height, int width, int groups, const float *weight,
-                     const float *bias, const float *in, int stride, float *out, int epilogue, void *signs) {
-    const Map map = {kernel, pad, height, width, stride, in};
+static void convolve(int cin, int cout, int kernel, int pad, int height, int width, const Groups *groups,
+                     const float *weight, const float *bias, int stride, int epilogue, int from, int to) {
+    const Map map = {kernel, pad, height, width, stride, groups->in};
     const int oh = height + 2 * pad - kernel + 1, ow = width + 2 * pad - kernel + 1, area = oh * ow;
-    const int tiles = (cout + TILE - 1) / TILE, pixels = groups * area;
+    const int tiles = to - from, pixels = groups->count * area;
     const int64_t tile_size = (int64_t)kernel * kernel * cin * TILE;
     /* As many tiles as stay in the cache serve all pixels, then the next ones. */
     const int per_sweep = tile_size * tiles <= RESIDENT ? tiles : tile_size < RESIDENT ? (int)(RESIDENT / tile_size) : 1;
-    for (int first_tile = 0; first_tile < tiles; first_tile += per_sweep) {
-        const int last_tile = first_tile + per_sweep < tiles ? first_tile + per_sweep : tiles;
+    for (int first_tile = from; first_tile < to; first_tile += per_sweep) {
+        const int last_tile = first_tile + per_sweep < to ? first_tile + per_sweep : to;
         for (int p = 0; p < pixels; p += 2) {
             const int q = p + 1 < pixels ? p + 1 : p;
-            const int group[2] = {p % groups, q % groups}, pixel[2] = {p / groups, q / groups};
+            const int group[2] = {p % groups->count, q % groups->count};
+            const int pixel[2] = {p / groups->count, q / groups->count};
             Taps taps = {.count = 0};
             for (int t = 0; t < kernel * kernel; t++) {
                 const float *a = tap_of(&map, group[0], pixel[0] / ow, pixel[0] % ow, t);
@@ -128,8 +137,8 @@ static void convolve(int cin, int cout, int kernel, int pad, int height, int wid
                 twin_tile(&taps, cin, weight + k * tile_size, tile_size, bias + k * TILE, result[0], result[1]);
                 for (int which = 0; which < 2; which++) {
                     const int first = (k + which) * TILE, count = cout - first < TILE ? cout - first : TILE;
-                    const int64_t place = (((int64_t)group[0] * area + pixel[0]) * cout + first) * V;
-                    finish(result[which], count, epilogue, out, signs, place);
+                    const int64_t place = ((int64_t)pixel[0] * cout + first) * V;
+                    finish(result[which], count, epilogue, groups->out[group[0]], groups->signs[group[0]], place);
                 }
             }
             for (; k < last_tile; k++) {
@@ -137,8 +146,9 @@ static void convolve(int cin, int cout, int kernel, int pad, int height, int wid
                 tile(&taps, cin, weight + k * tile_size, bias + k * TILE, result[0], result[1]);
                 const int first = k * TILE, count = cout - first < TILE ? cout - first : TILE;
                 for (int which = 0; which < (p == q ? 1 : 2); which++) {
-                    const int64_t place = (((int64_t)group[which] * area + pixel[which]) * cout + first) * V;
-                    finish(result[which], count, epilogue, out, signs, place);
+                    const int64_t place = ((int64_t)pixel[which] * cout + first) * V;
+                    finish(result[which], count, epilogue, groups->out[group[which]], groups->signs[group[which]],
+                           place);
                 }
             }
         }

@@ -7,6 +7,7 @@
 #include "convolution.h"
 #include "flow.h"
 #include "learning.h"
+#include "team.h"
 #include "winograd.h"
 
 typedef struct {
@@ -17,6 +18,8 @@ typedef struct {
     vec *log_det; /* [groups] */
     vec *room;    /* for Winograd's algorithm */
     float *gradients; /* by all weights, added to while learning; else 0 */
+    Team *team;       /* of threads with one group each, or 0 */
+    int member;
 } Chunk;
 
 static void swap_buffers(Chunk *chunk) {
@@ -41,21 +44,54 @@ static int64_t out_values(const Conv *c, int groups) {
     return (int64_t)groups * out_height(c) * out_width(c) * c->cout;
 }
 
+static int64_t weights_of(const Conv *c) { return (int64_t)c->cout * c->cin * c->kernel * c->kernel; }
+
+/* Weights from which on a convolution on small maps is computed by the whole team, and the most pixels of those. */
+#define SHARED_WEIGHTS 32768
+#define SHARED_PIXELS 16
+
+/* Whether its weights, not the maps, are what comes from memory. */
+static int is_shared(const Conv *c) {
+    return !c->points && weights_of(c) >= SHARED_WEIGHTS && c->height * c->width <= SHARED_PIXELS;
+}
+
 /* A convolution, whichever way it is computed; adjoint: its transpose, without bias. */
 static void apply(Chunk *chunk, const Conv *c, int adjoint, const float *in, int stride, float *out, int epilogue,
                   void *signs) {
     const int cin = adjoint ? c->cout : c->cin, cout = adjoint ? c->cin : c->cout;
-    const float *bias = adjoint ? no_bias : c->bias;
+    const int height = adjoint ? out_height(c) : c->height, width = adjoint ? out_width(c) : c->width;
+    const int pad = adjoint ? c->kernel - 1 - c->pad : c->pad, tiles = (cout + TILE - 1) / TILE;
+    const float *bias = adjoint ? no_bias : c->bias, *weight = adjoint ? c->adjoint : c->weight;
+    Team *team = chunk->team;
+    if (team && is_shared(c)) {
+        team->in[chunk->member] = in;
+        team->out[chunk->member] = out;
+        team->signs[chunk->member] = signs;
+        meet(team);
+        const Groups groups = {team->size, team->in, team->out, team->signs};
+        convolve(cin, cout, c->kernel, pad, height, width, &groups, weight, bias, stride, epilogue,
+                 tiles * chunk->member / team->size, tiles * (chunk->member + 1) / team->size);
+        meet(team);
+        return;
+    }
+    const int64_t out_size = (int64_t)(height + 2 * pad - c->kernel + 1) * (width + 2 * pad - c->kernel + 1) * cout * V;
+    const int64_t in_size = (int64_t)height * width * stride * V;
+    const float *ins[chunk->groups];
+    float *outs[chunk->groups];
+    void *notes[chunk->groups];
+    for (int g = 0; g < chunk->groups; g++) {
+        ins[g] = in + g * in_size;
+        outs[g] = out + g * out_size;
+        /* Bytes, or values that are a convolution's input. */
+        notes[g] = (char *)signs + g * out_size * (epilogue == GATED ? (int64_t)sizeof(float) : 1);
+    }
+    const Groups groups = {chunk->groups, ins, outs, notes};
     if (c->points)
-        convolve_points(cin, cout, c->height, c->width, chunk->groups, adjoint ? c->adjoint_points : c->points, bias, in,
-                        stride, out, epilogue, signs, chunk->room);
+        convolve_points(cin, cout, height, width, &groups, adjoint ? c->adjoint_points : c->points, bias, stride, epilogue,
+                        chunk->room);
     else
-        convolve(cin, cout, c->kernel, adjoint ? c->kernel - 1 - c->pad : c->pad, adjoint ? out_height(c) : c->height,
-                 adjoint ? out_width(c) : c->width, chunk->groups, adjoint ? c->adjoint : c->weight, bias, in, stride, out,
-                 epilogue, signs);
+        convolve(cin, cout, c->kernel, pad, height, width, &groups, weight, bias, stride, epilogue, 0, tiles);
 }
-
-static int64_t weights_of(const Conv *c) { return (int64_t)c->cout * c->cin * c->kernel * c->kernel; }
 
 static int64_t affine_bytes(const Op *op, int groups) {
     return (int64_t)groups * op->height * op->width * op->channels * V * 4;

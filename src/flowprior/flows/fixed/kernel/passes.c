@@ -6,8 +6,11 @@
    the channels of each tap; one tile computes TILE output channels of two pixels in registers.
 
    A flow is an array of Op, made by program.py. Weights of a convolution are [tile][tap][cin][TILE] (by
-   Winograd's algorithm: [tile][point][cin][TILE]), channels beyond the last are zero. Nothing here allocates: the caller owns `scratch`, a thread's buffers, and `saved`, what the
-   backward pass needs. */
+   Winograd's algorithm: [tile][point][cin][TILE]), channels beyond the last are zero. The caller owns `scratch`, a
+   thread's buffers, and `saved`, what the backward pass needs.
+
+   Threads take groups of images, each for itself. Where there are no more groups than threads, those of a round are a
+   team: convolutions whose weights come from memory they compute together, each some output channels of all groups. */
 
 #include <pthread.h>
 
@@ -127,40 +130,60 @@ typedef struct {
     char *saved, *scratch;
     int threads, next; /* threads that have begun; first group that nobody has taken */
     pthread_mutex_t lock;
+    Team *teams; /* for each round of one group per thread; 0 where threads work apart */
+    int members; /* threads, of which a team has as many as there are groups left */
 } Work;
+
+/* A pass over the chunk that begins at group `first`. */
+static void pass_over(const Work *work, int first, char *scratch, Team *team, int member) {
+    const Flow *flow = work->flow;
+    Chunk chunk = new_chunk(flow, work->groups_at_once, scratch);
+    chunk.team = team;
+    chunk.member = member;
+    chunk.groups = least((work->images + V - 1) / V - first, work->groups_at_once);
+    chunk.cursor = work->saved + first / work->groups_at_once * saved_bytes(flow, work->groups_at_once, 0);
+    const int gradient = work->pass == FORWARD_GRADIENT || work->pass == INVERSE_GRADIENT;
+    /* Gradients take back, last first, what the pass before them left. */
+    if (gradient) chunk.cursor += saved_bytes(flow, chunk.groups, 0);
+    const int start = first * V, left = work->images - start;
+    const int images = left < chunk.groups * V ? left : chunk.groups * V;
+    float *log_det = (float *)chunk.log_det;
+    for (int lane = 0; lane < chunk.groups * V; lane++)
+        log_det[lane] = gradient ? (lane < images ? work->log_det_in[start + lane] : 0.0f) : 0.0f;
+    const float *in = work->in + (int64_t)start * flow->dimensions;
+    float *out = work->out + (int64_t)start * flow->dimensions;
+    if (work->pass == FORWARD || work->pass == INVERSE_GRADIENT) to_latents(&chunk, work->pass, in, out, images);
+    else to_images(&chunk, work->pass, in, out, images);
+    if (!gradient)
+        for (int lane = 0; lane < images; lane++)
+            work->log_det_out[start + lane] = log_det[lane] + (work->pass == FORWARD ? flow->log_det : -flow->log_det);
+}
 
 static void *worker(void *argument) {
     Work *work = argument;
-    const Flow *flow = work->flow;
     const int groups = (work->images + V - 1) / V;
     pthread_mutex_lock(&work->lock);
-    char *scratch = work->scratch + work->threads++ * scratch_bytes(flow, work->groups_at_once);
+    const int member = work->threads++;
     pthread_mutex_unlock(&work->lock);
-    for (;;) {
+    char *scratch = work->scratch + member * scratch_bytes(work->flow, work->groups_at_once);
+    for (int first = member; work->teams && first < groups; first += work->members)
+        pass_over(work, first, scratch, work->teams + first / work->members, member);
+    while (!work->teams) {
         pthread_mutex_lock(&work->lock);
         const int first = work->next;
         work->next += work->groups_at_once;
         pthread_mutex_unlock(&work->lock);
         if (first >= groups) break;
-        Chunk chunk = new_chunk(flow, work->groups_at_once, scratch);
-        chunk.groups = least(groups - first, work->groups_at_once);
-        chunk.cursor = work->saved + first / work->groups_at_once * saved_bytes(flow, work->groups_at_once, 0);
-        const int gradient = work->pass == FORWARD_GRADIENT || work->pass == INVERSE_GRADIENT;
-        /* Gradients take back, last first, what the pass before them left. */
-        if (gradient) chunk.cursor += saved_bytes(flow, chunk.groups, 0);
-        const int start = first * V, left = work->images - start;
-        const int images = left < chunk.groups * V ? left : chunk.groups * V;
-        float *log_det = (float *)chunk.log_det;
-        for (int lane = 0; lane < chunk.groups * V; lane++)
-            log_det[lane] = gradient ? (lane < images ? work->log_det_in[start + lane] : 0.0f) : 0.0f;
-        const float *in = work->in + (int64_t)start * flow->dimensions;
-        float *out = work->out + (int64_t)start * flow->dimensions;
-        if (work->pass == FORWARD || work->pass == INVERSE_GRADIENT) to_latents(&chunk, work->pass, in, out, images);
-        else to_images(&chunk, work->pass, in, out, images);
-        if (!gradient)
-            for (int lane = 0; lane < images; lane++)
-                work->log_det_out[start + lane] = log_det[lane] + (work->pass == FORWARD ? flow->log_det : -flow->log_det);
+        pass_over(work, first, scratch, 0, 0);
     }
+    return 0;
+}
+
+/* Whether a team pays: some convolution's weights are worth fetching once for all its groups. */
+static int has_shared(const Flow *flow) {
+    for (int i = 0; i < flow->count; i++)
+        for (int k = 0; flow->ops[i].kind == COUPLING && k < flow->ops[i].convs; k++)
+            if (is_shared(flow->ops[i].network + k)) return 1;
     return 0;
 }
 
@@ -175,12 +198,24 @@ int most_threads(void) { return MAX_THREADS + 1; }
 void run(const Flow *flow, int pass, int images, int groups_at_once, int threads, const float *in, const float *log_det_in,
          float *out, float *log_det_out, char *saved, char *scratch) {
     Work work = {flow, pass, images, groups_at_once, in, log_det_in, out, log_det_out, saved, scratch, 0, 0,
-                 PTHREAD_MUTEX_INITIALIZER};
+                 PTHREAD_MUTEX_INITIALIZER, 0, 0};
+    const int groups = (images + V - 1) / V, wanted = least(least(threads, MAX_THREADS + 1), groups);
     pthread_t others[MAX_THREADS];
     int started = 0;
-    while (started < threads - 1 && started < MAX_THREADS && !pthread_create(others + started, 0, worker, &work)) started++;
+    /* Nobody begins before it is known how many there are. */
+    pthread_mutex_lock(&work.lock);
+    while (started < wanted - 1 && !pthread_create(others + started, 0, worker, &work)) started++;
+    work.members = started + 1;
+    if (started && groups_at_once == 1 && has_shared(flow)) {
+        const int rounds = (groups + started) / work.members;
+        work.teams = calloc(rounds, sizeof(Team));
+        for (int i = 0; work.teams && i < rounds; i++)
+            work.teams[i].size = least(work.members, groups - i * work.members);
+    }
+    pthread_mutex_unlock(&work.lock);
     worker(&work);
     for (int i = 0; i < started; i++) pthread_join(others[i], 0);
+    free(work.teams);
 }
 
 /* Write the weights of all convolutions and matrices into their places. plain: of each in turn, (out, in, tap), bias. */

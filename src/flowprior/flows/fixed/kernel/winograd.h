@@ -44,7 +44,7 @@ static void transform_in(const Map *map, int cin, int group, int top, int left, 
             const int sy = top + y, sx = left + x;
             const int outside = sy < 0 || sy >= map->height || sx < 0 || sx >= map->width;
             at[y][x] = (const vec *)(outside ? border
-                                             : map->in + (((int64_t)group * map->height + sy) * map->width + sx) * map->stride * V);
+                                             : map->in[group] + ((int64_t)sy * map->width + sx) * map->stride * V);
         }
     for (int c = 0; c < cin; c++) {
         vec rows[4][4];
@@ -81,14 +81,15 @@ static inline void point(int cin, const float *weight, const vec *in, vec *out) 
 
 /* As `convolve` with kernel 3 and pad 1 on maps of even sides. points: as `lay_points` writes them; room: POINTS *
    point_size(cin) vectors. */
-static void convolve_points(int cin, int cout, int height, int width, int groups, const float *points, const float *bias,
-                            const float *in, int stride, float *out, int epilogue, void *signs, vec *room) {
-    const Map map = {3, 1, height, width, stride, in};
-    const int across = width / 2, each = across * (height / 2), total = groups * each, area = height * width;
+static void convolve_points(int cin, int cout, int height, int width, const Groups *groups, const float *points,
+                            const float *bias, int stride, int epilogue, vec *room) {
+    const Map map = {3, 1, height, width, stride, groups->in};
+    const int across = width / 2, each = across * (height / 2), total = groups->count * each;
     const int64_t tile_size = (int64_t)POINTS * cin * TILE;
     for (int p = 0; p < total; p += 2) {
         const int q = p + 1 < total ? p + 1 : p;
-        const int group[2] = {p % groups, q % groups}, place[2] = {p / groups, q / groups};
+        const int group[2] = {p % groups->count, q % groups->count};
+        const int place[2] = {p / groups->count, q / groups->count};
         for (int which = 0; which < 2; which++)
             transform_in(&map, cin, group[which], place[which] / across * 2 - 1, place[which] % across * 2 - 1,
                          room + which);
@@ -117,8 +118,8 @@ static void convolve_points(int cin, int cout, int height, int width, int groups
                 }
                 for (int corner = 0; corner < 4; corner++) {
                     const int y = place[which] / across * 2 + corner / 2, x = place[which] % across * 2 + corner % 2;
-                    const int64_t at = (((int64_t)group[which] * area + y * width + x) * cout + first) * V;
-                    finish(result[corner], count, epilogue, out, signs, at);
+                    const int64_t at = ((int64_t)(y * width + x) * cout + first) * V;
+                    finish(result[corner], count, epilogue, groups->out[group[which]], groups->signs[group[which]], at);
                 }
             }
         }
