@@ -109,7 +109,7 @@ def run(options: Options) -> Part:
     reached: dict[str, list[tuple[float, float] | None]] = {name: [] for name in CONTENDERS}
     for name, task in TASKS.items():
         say(f"  {name}")
-        measured = _measure(chosen, name, task.task)
+        measured = measured_images(chosen, name, task.task)
         reference = _reference(measured, task, steps)
         level = reference.psnr[-1] - TOLERANCE
         rows.append(_reference_row(name, reference))
@@ -136,7 +136,8 @@ def run(options: Options) -> Part:
     return Part("Search: evaluations and seconds to the paper's quality", tuple(rows), tuple(notes), tuple(curves))
 
 
-def _measure(chosen: Subject, name: str, task: TaskSettings) -> Measured:
+def measured_images(chosen: Subject, name: str, task: TaskSettings) -> Measured:
+    """What a task measures of the subject's images."""
     operator = operators.build(task.operator, chosen.flow.shape, **task.settings)
     key = (_SEED, "benchmark")
     device = next(chosen.flow.parameters()).device

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from pieces import pictures, small_flow
 
 # The benchmarks are no part of the installed package.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as program
-from benchmarks import cases, flops, inversion, plots, problems, quality, table, timing, workflow_share
+from benchmarks import cases, flops, inversion, plots, precision, problems, quality, table, timing, workflow_share
 from benchmarks.model import Options, Part, Ratio, Row, Target
+from benchmarks.photographs import Subject
 from flowprior import flows
 from flowprior.errors import FlowpriorError, UnknownNameError
 
@@ -146,6 +148,19 @@ def test_where_a_line_reaches_a_level():
     line = quality.Line((0, 10, 20), (0.1, 0.2, 0.3), (20.0, 25.0, 24.0))
     assert line.reaches(24.5) == (10, 0.2)
     assert line.reaches(26.0) is None
+
+
+def test_both_precisions_are_really_run_and_a_loss_is_judged(tmp_path, monkeypatch):
+    chosen = Subject(small_flow("haar_glow", dtype=torch.float32), pictures(6, 0), tuple("abcdef"), 8, "Six pictures.")
+    monkeypatch.setattr(precision, "subject", lambda options, count: chosen)
+    monkeypatch.setattr(precision, "SEARCHES", {"map": {"steps": 5, "learning_rate": 0.02}})
+    monkeypatch.setattr(precision, "TASKS", {name: quality.TASKS[name] for name in ("denoising", "colorization")})
+    rows = precision.run(Options(quick=False, out=tmp_path)).rows
+    assert [row.case for row in rows] == ["denoising", "colorization"]
+    for row in rows:
+        # Half precision ends elsewhere, and near.
+        assert 0 < row.facts["rms"] < 0.5
+        assert row.target.verdict(-0.03) == "missed"
 
 
 def test_parts_by_name():

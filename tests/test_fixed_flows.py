@@ -106,7 +106,14 @@ def test_threads_that_share_weights_find_what_one_finds_to_the_bit():
         (gradient,) = torch.autograd.grad((z.square().sum(1) + log_det).sum(), variable)
         latent = z.detach().clone().requires_grad_(True)
         images, back = fixed.inverse(latent)
-        return z, log_det, gradient, images, back, torch.autograd.grad((images.flatten(1).sum(1) + back).sum(), latent)[0]
+        return (
+            z,
+            log_det,
+            gradient,
+            images,
+            back,
+            torch.autograd.grad((images.flatten(1).sum(1) + back).sum(), latent)[0],
+        )
 
     alone = found(1)
     # Rounds of as many groups as threads; the last of fewer.
