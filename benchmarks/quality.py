@@ -45,8 +45,8 @@ TASKS = {
     "deblurring": Task(
         TaskSettings(operator="box_blur", settings={"size": 3}),
         0.02,
-        {"noise_std": 0.002},
-        # The blur has an inverse and no noise: the latent of A_dagger y is nearer than any other start.
+        # The blur has an inverse and no noise: A_dagger y is nearer than any other start, and so is its latent.
+        {"noise_std": 0.002, "start": "pseudo_inverse"},
         {"start": "pseudo_inverse", "init_std": 0.0},
     ),
     "inpainting": Task(

@@ -118,8 +118,12 @@ def _moved(now: _Searching, accept: Tensor, trial: Tensor, loss: Tensor, gradien
     newest = (now.newest[places] + 1) % now.pairs.shape[2]
     now.pairs[places, 0, newest] = new_x - now.x[places]
     now.pairs[places, 1, newest] = new_gradient - now.gradient[places]
-    pairs = now.pairs if every else now.pairs[places]
-    direction = -_inverse_hessian_times(new_gradient, pairs, newest)
+    if 2 * len(places) < len(now.rows):
+        direction = -_inverse_hessian_times(new_gradient, now.pairs[places], newest)
+    else:
+        # To compute a direction for every row and drop some is less than to copy the others' pairs.
+        whole = now.newest.index_copy(0, places, newest)
+        direction = -_inverse_hessian_times(gradient, now.pairs, whole)[places]
     slope = _dot(direction, new_gradient)
     # Rounding can turn a direction upwards; the gradient itself never does.
     up = slope >= 0
@@ -128,7 +132,7 @@ def _moved(now: _Searching, accept: Tensor, trial: Tensor, loss: Tensor, gradien
     length = torch.where(up, now.line.trial[places], 1.0)
     past = torch.cat([now.past[places, 1:], now.value[places, None]], 1)
     line = begin(length, value, slope)
-    moved = _Searching(now.rows[places], new_x, value, new_gradient, direction, slope, pairs, newest, past, line)
+    moved = _Searching(now.rows[places], new_x, value, new_gradient, direction, slope, now.pairs, newest, past, line)
     if every:
         return moved
     for name in _VECTORS:
