@@ -43,7 +43,9 @@ def _inversion(part: Mapping[str, Any]) -> Figure:
     speed = above.subplots()
     _bars(speed, [row for row in rows if row["ratio"]], "times as fast as plain torch", by="case")
     colours = {name: _COLOURS[name] for name in ("frozen", "flowprior")}
-    speed.legend(handles=[Patch(color=colour, label=name) for name, colour in colours.items()], loc="lower right")
+    handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
+    # Above the bars: wherever among them it stood, a long one would reach it.
+    speed.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2)
     left, right = below.subplots(1, 2)
     _lines(left, _group(part, "batches"), "batch", "images in the batch", lambda row: row["value"])
     left.set_ylabel("image-iterations per second")
