@@ -10,8 +10,7 @@ from torch import Tensor
 from benchmarks.accelerator import device_named
 from benchmarks.model import Options, Part, Row, Target, say
 from benchmarks.photographs import subject
-from benchmarks.quality import TASKS, Measured, measured_images
-from flowprior import solvers
+from benchmarks.quality import TASKS, Measured, measured_images, solved
 from flowprior.evaluation.metrics import psnr
 from flowprior.solvers.frozen import without_kernel
 
@@ -67,14 +66,5 @@ def _row(measured: Measured, solver: str, settings: dict[str, Any], judged: bool
 
 def _psnr(measured: Measured, solver: str, settings: dict[str, Any]) -> Tensor:
     """PSNR of each image (N,)."""
-    result = solvers.solve(
-        solver,
-        measured.operator,
-        measured.y,
-        measured.subject.flow,
-        keys=measured.subject.names,
-        seed=0,
-        memory=without_kernel(),
-        **settings,
-    )
+    result = solved(measured, solver, without_kernel(), **settings)
     return psnr(result.images, measured.truth, 1.0)

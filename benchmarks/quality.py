@@ -22,6 +22,7 @@ from flowprior.images.quantise import targets
 from flowprior.operators.base import Operator
 from flowprior.operators.measuring import measure_images
 from flowprior.params import TaskSettings
+from flowprior.solvers.base import Observer, Result
 
 #: How near the paper's final PSNR counts as reached, in dB.
 TOLERANCE = 0.1
@@ -145,6 +146,23 @@ def measured_images(chosen: Subject, name: str, task: TaskSettings) -> Measured:
     return Measured(name, operator, y, targets(chosen.pixels, chosen.names, chosen.bits, key).to(device), chosen)
 
 
+def solved(
+    measured: Measured, solver: str, memory: dict[Hashable, Any], observer: Observer | None = None, **settings: Any
+) -> Result:
+    """A solver's answer to the measurements, as its users ask for it."""
+    return solvers.solve(
+        solver,
+        measured.operator,
+        measured.y,
+        measured.subject.flow,
+        keys=measured.subject.names,
+        seed=_SEED,
+        observer=observer,
+        memory=memory,
+        **settings,
+    )
+
+
 def _reference(measured: Measured, task: Task, steps: int) -> Line:
     """The paper's protocol, with weights left trainable as in its program."""
     flow = copy.deepcopy(measured.subject.flow).to(memory_format=torch.contiguous_format).requires_grad_(True)  # type: ignore[call-overload]
@@ -174,17 +192,7 @@ def _solve(
     measured: Measured, task: Task, solver: str, settings: dict[str, Any], memory: dict[Hashable, Any], **more: Any
 ) -> Line:
     own = settings | ({"alpha": task.alpha} | task.fast if solver == "chavez" else task.map) | more
-    trace = solvers.solve(
-        solver,
-        measured.operator,
-        measured.y,
-        measured.subject.flow,
-        keys=measured.subject.names,
-        seed=_SEED,
-        observer=lambda images: {"psnr": psnr(images, measured.truth, 1.0)},
-        memory=memory,
-        **own,
-    ).trace
+    trace = solved(measured, solver, memory, lambda images: {"psnr": psnr(images, measured.truth, 1.0)}, **own).trace
     means = trace.values["psnr"].mean(1)
     return Line(tuple(trace.evaluations.tolist()), tuple(trace.seconds.tolist()), tuple(means.tolist()))
 

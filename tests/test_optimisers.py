@@ -9,7 +9,7 @@ from pieces import small_flow, small_operator
 from flowprior import solvers
 from flowprior.solvers.base import Context
 from flowprior.solvers.line_search import advance, begin
-from flowprior.solvers.search import SearchSettings, Terms, minimise
+from flowprior.solvers.search import SearchSettings, Terms, finite_rows, minimise
 from flowprior.solvers.stages import stages_of
 
 ROWS, SIZE = 16, 12
@@ -196,3 +196,11 @@ def test_with_a_flow_lbfgs_gets_lower_than_adam_does_in_as_many_evaluations(solv
         assert bool((result.evaluations <= 40).all()) or optimiser == "adam"
         ends[optimiser] = result.trace.values["loss"][-1]
     assert bool((ends["lbfgs"] < ends["adam"]).all()), ends
+
+
+def test_which_rows_are_finite():
+    values = torch.zeros(5, 2, 3)
+    values[1, 0, 2], values[2, 1, 1], values[3, 0, 0], values[3, 0, 1] = torch.nan, torch.inf, torch.inf, -torch.inf
+    values[4] = torch.finfo(torch.float32).max
+    assert finite_rows(values).tolist() == [True, False, False, False, True]
+    assert finite_rows(values[:0]).shape == (0,)

@@ -10,6 +10,7 @@ from flowprior.errors import FlowpriorError
 from flowprior.flows.base import FlowLike
 from flowprior.randomness import generator
 from flowprior.solvers.gaussian import Gaussian
+from flowprior.solvers.search import finite_rows
 
 _BATCH = 1024
 #: A flow without 1x1 convolutions throws a few samples in thousands out of range: so many of a batch are left out.
@@ -38,7 +39,7 @@ def _samples(prior: FlowLike, samples: int, seed: int) -> Iterator[torch.Tensor]
     for start in range(0, samples, _BATCH):
         source = generator(seed, "moments", start)
         images = prior.sample(min(_BATCH, samples - start), generator=source).cpu()
-        finite = torch.isfinite(images).flatten(1).all(1)
+        finite = finite_rows(images)
         broken = len(images) - int(finite.sum())
         if broken > _TOLERATED * len(images):
             raise FlowpriorError(

@@ -76,7 +76,7 @@ def finite_rows(values: Tensor) -> Tensor:
         >>> finite_rows(torch.tensor([[1.0, 2.0], [3.0, float("inf")]]))
         tensor([ True, False])
     """
-    return (values.detach() * 0.0).reshape(len(values), -1).sum(1) == 0.0
+    return (values.detach() * 0.0).flatten(1).sum(1) == 0.0
 
 
 class Stage(NamedTuple):

@@ -92,8 +92,7 @@ class FixedLikelihood:
         """
         if self._program is None:
             raise RuntimeError("no weights were taken yet; call refresh() after each change of them")
-        flat = functools.reduce(Tensor.add_, (share.by_constants for share in shares[1:]), shares[0].by_constants * 1.0)
-        flat.mul_(scale)
+        flat = functools.reduce(torch.add, (share.by_constants for share in shares)) * scale
         parts = [
             _as(tensor, part) for part, tensor in zip(flat.split(self._written.sizes), self._constants, strict=True)
         ]

@@ -9,14 +9,12 @@
    Winograd's algorithm: [tile][point][cin][TILE]), channels beyond the last are zero. The caller owns `scratch`, a
    thread's buffers, and `saved`, what the backward pass needs.
 
-   Threads take groups of images, each for itself. Where there are no more groups than threads, those of a round are a
-   team: convolutions whose weights come from memory they compute together, each some output channels of all groups. */
+   Threads take groups of images, each for itself. Where each takes one at a time, those of a round are a team:
+   convolutions whose weights come from memory they compute together, each some output channels of all groups. */
 
 #include <pthread.h>
 
 #include "coupling.h"
-
-#define MAX_THREADS 64
 
 /* Channels [from, channels) of `here` <-> rows[image][offset + (channel - from) * area + pixel]. */
 static void rows_out(Chunk *chunk, int channels, int from, int area, float scale, float shift, float *rows, int dimensions,
@@ -191,7 +189,7 @@ static int has_shared(const Flow *flow) {
 int lanes(void) { return V; }
 
 /* Most threads that `run` takes. */
-int most_threads(void) { return MAX_THREADS + 1; }
+int most_threads(void) { return MAX_TEAM; }
 
 /* Run a pass over all images. in: images or latents, or for a gradient pass the gradient by its output;
    log_det_in: the gradient by the log-determinant; scratch: `scratch_bytes` for each thread. */
@@ -199,7 +197,7 @@ void run(const Flow *flow, int pass, int images, int groups_at_once, int threads
          float *out, float *log_det_out, char *saved, char *scratch) {
     Work work = {flow, pass, images, groups_at_once, in, log_det_in, out, log_det_out, saved, scratch, 0, 0,
                  PTHREAD_MUTEX_INITIALIZER, 0, 0};
-    const int groups = (images + V - 1) / V, wanted = least(least(threads, MAX_THREADS + 1), groups);
+    const int groups = (images + V - 1) / V, wanted = least(least(threads, MAX_TEAM), groups);
     pthread_t others[MAX_THREADS];
     int started = 0;
     /* Nobody begins before it is known how many there are. */

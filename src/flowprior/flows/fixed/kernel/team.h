@@ -6,7 +6,8 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-#define MAX_TEAM 65
+#define MAX_THREADS 64 /* beside the one that asks */
+#define MAX_TEAM (MAX_THREADS + 1)
 
 /* What each member brings to a convolution: its image group's input, output and signs. */
 typedef struct {
