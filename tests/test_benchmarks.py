@@ -13,7 +13,19 @@ from pieces import pictures, small_flow
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as program
-from benchmarks import cases, flops, inversion, plots, precision, problems, quality, table, timing, workflow_share
+from benchmarks import (
+    cases,
+    flops,
+    inversion,
+    plots,
+    precision,
+    problems,
+    quality,
+    table,
+    timing,
+    whole_task,
+    workflow_share,
+)
 from benchmarks.model import Options, Part, Ratio, Row, Target
 from benchmarks.photographs import Subject
 from flowprior import flows
@@ -161,6 +173,15 @@ def test_both_precisions_are_really_run_and_a_loss_is_judged(tmp_path, monkeypat
         # Half precision ends elsewhere, and near.
         assert 0 < row.facts["rms"] < 0.5
         assert row.target.verdict(-0.03) == "missed"
+
+
+def test_a_whole_task_is_that_of_the_paper_s_file(tmp_path, monkeypatch):
+    chosen = Subject(small_flow("haar_glow", dtype=torch.float32), pictures(3, 0), tuple("abc"), 8, "Three pictures.")
+    monkeypatch.setattr(whole_task, "_stand_in", lambda count: chosen)
+    rows = whole_task.run(Options(quick=True, out=tmp_path)).rows
+    assert [row.case for row in rows] == ["denoising", "deblurring", "inpainting", "colorization"]
+    assert [row.facts["steps"] for row in rows] == [150, 150, 40, 150] and rows[1].facts["optimiser"] == "lbfgs"
+    assert all(row.value > 0 and row.target.verdict(61) == "not judged" for row in rows)
 
 
 def test_parts_by_name():
