@@ -19,13 +19,14 @@ from torch import Tensor
 
 from benchmarks.accelerator import device_named
 from benchmarks.problems import random_flow
-from flowprior import flows, operators, solvers
+from flowprior import operators, solvers
 from flowprior.device import use_tensor_cores
 from flowprior.errors import one_line_errors
 from flowprior.evaluation.metrics import psnr
-from flowprior.flows.base import Flow, FlowLike
-from flowprior.flows.fixed import GraphedFlow, UnrolledFlow
-from flowprior.flows.fixed.graphed import OFTEN
+from flowprior.models import flows
+from flowprior.models.flows.base import Flow, FlowLike
+from flowprior.models.flows.fixed import GraphedFlow, UnrolledFlow
+from flowprior.models.flows.fixed.graphed import OFTEN
 from flowprior.solvers.frozen import without_kernel
 
 _FLOWS: dict[str, dict[str, Any]] = {

@@ -15,8 +15,8 @@ from benchmarks.flops import gflops
 from benchmarks.model import Options, Part, Row, Target, say
 from benchmarks.problems import Problem, check_agreement, problem_of
 from benchmarks.timing import Contender, Timing, interleaved, ratio
-from flowprior.flows.fixed import UnrolledFlow
-from flowprior.flows.fixed.graphed import OFTEN
+from flowprior.models.flows.fixed import UnrolledFlow
+from flowprior.models.flows.fixed.graphed import OFTEN
 
 UNIT = "image-iterations/s"
 

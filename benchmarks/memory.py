@@ -66,8 +66,8 @@ def job(count: int) -> dict[str, float]:
     import numpy as np
     import torch
 
-    from flowprior import flows
-    from flowprior.inversion import Problem, invert
+    from flowprior.experiment.inversion import Problem, invert
+    from flowprior.models import flows
 
     torch.set_num_threads(1)
     flow = flows.build("haar_glow", (3, _SIDE, _SIDE), **_FLOW)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowprior.flows.base import standard_normal_log_prob
+from flowprior.models.flows.base import standard_normal_log_prob
 
 SHAPE = (3, 32, 32)
 LEVELS, STEPS, HIDDEN = 3, 4, 64

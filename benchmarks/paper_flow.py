@@ -13,14 +13,14 @@ import torch
 
 from benchmarks.accelerator import device_named
 from benchmarks.model import say
-from flowprior import flows
 from flowprior.device import use_tensor_cores
 from flowprior.errors import FlowpriorError, one_line_errors
+from flowprior.experiment.params import TrainingSettings
 from flowprior.files import replacing
-from flowprior.flows.base import Flow
-from flowprior.flows.checkpoint import save_flow
-from flowprior.flows.training import train
-from flowprior.params import TrainingSettings
+from flowprior.models import flows
+from flowprior.models.flows.base import Flow
+from flowprior.models.flows.checkpoint import save_flow
+from flowprior.training import train
 
 BITS, KEY = 5, (2021, "train")
 _SETTINGS = {"steps": 2, "hidden": 512}

@@ -18,10 +18,10 @@ from benchmarks.problems import random_flow
 from benchmarks.timing import Contender, Timing, interleaved, ratio
 from benchmarks.training import BITS, KEY, initialised, noise_pixels, real_loop, settings_of
 from flowprior.errors import FlowpriorError
-from flowprior.flows.base import Flow
-from flowprior.flows.training.batches import Batches
+from flowprior.models.flows.base import Flow
 from flowprior.solvers.base import Context
 from flowprior.solvers.frozen import frozen
+from flowprior.training.batches import Batches
 
 _BATCH, _AT_LEAST, _AGREEMENT = 32, 2.0, 1e-3
 _OURS, _LAYERS = "flowprior", "flowprior, torch's layers"

@@ -10,13 +10,14 @@ import torch
 
 from benchmarks.accelerator import device_named
 from benchmarks.model import Options, say
-from flowprior import flows, images
+from flowprior import images
 from flowprior.errors import FlowpriorError
-from flowprior.flows.base import Flow
-from flowprior.flows.checkpoint import CONFIG, save_flow
-from flowprior.flows.training import train
+from flowprior.experiment.params import DataSettings, TrainingSettings, fingerprint
 from flowprior.images.store import ImageSet
-from flowprior.params import DataSettings, TrainingSettings, fingerprint
+from flowprior.models import flows
+from flowprior.models.flows.base import Flow
+from flowprior.models.flows.checkpoint import CONFIG, save_flow
+from flowprior.training import train
 
 #: As in params/demo.yaml.
 _FLOW = {"levels": 3, "steps": 4, "hidden": 48}

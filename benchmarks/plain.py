@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from flowprior.flows.base import FlowLike, standard_normal_log_prob
+from flowprior.models.flows.base import FlowLike, standard_normal_log_prob
 from flowprior.operators.base import Operator
 from flowprior.randomness import keyed_rows
 

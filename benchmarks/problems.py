@@ -13,11 +13,12 @@ from torch import Tensor
 from benchmarks.cases import Case
 from benchmarks.flops import Count, per_image
 from benchmarks.plain import Descent, Objective, descend, image_objective, latent_objective, latent_start
-from flowprior import flows, operators, solvers
+from flowprior import operators, solvers
 from flowprior.errors import FlowpriorError
-from flowprior.flows.base import Flow, FlowLike
-from flowprior.flows.fixed import UnrolledFlow
-from flowprior.flows.fixed.graphed import OFTEN
+from flowprior.models import flows
+from flowprior.models.flows.base import Flow, FlowLike
+from flowprior.models.flows.fixed import UnrolledFlow
+from flowprior.models.flows.fixed.graphed import OFTEN
 from flowprior.operators.base import Operator
 from flowprior.solvers.base import Result
 

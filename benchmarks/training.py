@@ -1,4 +1,4 @@
-"""Training images per second: `flowprior.flows.training.train` against the loop that one writes first."""
+"""Training images per second: `flowprior.training.train` against the loop that one writes first."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from benchmarks.accelerator import device_named
 from benchmarks.model import Options, Part, Row, Target, say
 from benchmarks.plain import maximise_likelihood
 from benchmarks.timing import Contender, interleaved, ratio
-from flowprior import flows
 from flowprior.errors import FlowpriorError
-from flowprior.flows.base import Flow, bits_per_dim
-from flowprior.flows.training import train
-from flowprior.flows.training.batches import Batches
-from flowprior.params import TrainingSettings
+from flowprior.experiment.params import TrainingSettings
+from flowprior.models import flows
+from flowprior.models.flows.base import Flow, bits_per_dim
+from flowprior.training import train
+from flowprior.training.batches import Batches
 
 UNIT = "images/s"
 BITS, KEY = 8, (0, "benchmark")

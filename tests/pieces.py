@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 
-from flowprior import flows, operators
-from flowprior.flows.layers import (
+from flowprior import operators
+from flowprior.models import flows
+from flowprior.models.flows.layers import (
     ActNorm,
     Chain,
     Coupling,

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from report_fixture import CALL, SIDE, fabricate, tiny_experiment
 
-from flowprior import flows
-from flowprior.flows.checkpoint import save_flow
+from flowprior.models import flows
+from flowprior.models.flows.checkpoint import save_flow
 from flowprior.provenance.invocation import Invocation
 from flowprior.provenance.reproducing import settings_text
 from flowprior.report import Layout

@@ -12,12 +12,12 @@ import pandas as pd
 import torch
 
 from flowprior.evaluation import evaluate, psnr, psnr_chavez2021, ssim
+from flowprior.experiment.layout import Step
+from flowprior.experiment.params import Experiment
+from flowprior.experiment.plan import SOLVED_SPLITS, jobs
 from flowprior.images.quantise import to_float, to_pixels
-from flowprior.params import Experiment
-from flowprior.plan import SOLVED_SPLITS, jobs
 from flowprior.provenance.job import JobFacts
 from flowprior.report import Layout
-from flowprior.report.layout import Step
 
 SIDE = 16
 #: In which all jobs ran.

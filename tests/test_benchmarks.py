@@ -28,8 +28,8 @@ from benchmarks import (
 )
 from benchmarks.model import Options, Part, Ratio, Row, Target
 from benchmarks.photographs import Subject
-from flowprior import flows
 from flowprior.errors import FlowpriorError, UnknownNameError
+from flowprior.models import flows
 
 MACHINE = {
     "cpu": "a CPU",

@@ -9,11 +9,13 @@ import torch
 from PIL import Image
 from report_fixture import fabricate, tiny_experiment
 
-from flowprior import flows, operators, restoring, solvers
+from flowprior import operators, solvers
 from flowprior.cli import main
-from flowprior.flows.checkpoint import save_flow
-from flowprior.params import TaskSettings
-from flowprior.schema import generate_pieces, generate_schema
+from flowprior.experiment import restoring
+from flowprior.experiment.params import TaskSettings
+from flowprior.experiment.schema import generate_pieces, generate_schema
+from flowprior.models import flows
+from flowprior.models.flows.checkpoint import save_flow
 
 ROOT = Path(__file__).parents[1]
 SIDE = 8
@@ -74,7 +76,7 @@ def test_check_says_what_would_run(flowprior):
 
 def test_schema_writes_both_schemas(flowprior, tmp_path, monkeypatch):
     (tmp_path / "workflow" / "schemas").mkdir(parents=True)
-    monkeypatch.setattr("flowprior.schema.PIECES", tmp_path / "pieces.json")
+    monkeypatch.setattr("flowprior.experiment.schema.PIECES", tmp_path / "pieces.json")
     flowprior("schema", "--root", tmp_path)
     written = json.loads((tmp_path / "workflow/schemas/experiment.schema.json").read_text())
     assert written == generate_schema()

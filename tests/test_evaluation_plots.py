@@ -7,12 +7,12 @@ from report_fixture import fabricate, tiny_experiment
 
 from flowprior.errors import FlowpriorError
 from flowprior.evaluation import evaluate
-from flowprior.evaluation.origin import check_origin
 from flowprior.evaluation.plots import POINTS, plots_of, training_table
 from flowprior.evaluation.selection import setting_means
-from flowprior.plan import jobs
+from flowprior.experiment.layout import PLOT_NAMES
+from flowprior.experiment.origin import check_origin
+from flowprior.experiment.plan import jobs
 from flowprior.report import Layout
-from flowprior.report.layout import PLOT_NAMES
 from flowprior.report.results import read_history
 
 

@@ -11,10 +11,11 @@ from pieces import FLOW_SHAPE as SHAPE
 from pieces import SMALL_FLOWS, small_flow, small_operator
 from torch import nn
 
-from flowprior import flows, solvers
-from flowprior.flows.base import Flow
-from flowprior.flows.fixed import FixedFlow, FixedLikelihood, NotFoldableError, compiled, folded
-from flowprior.flows.layers import Bijection, Chain, Coupling, Squeeze, tanh_affine
+from flowprior import solvers
+from flowprior.models import flows
+from flowprior.models.flows.base import Flow
+from flowprior.models.flows.fixed import FixedFlow, FixedLikelihood, NotFoldableError, compiled, folded
+from flowprior.models.flows.layers import Bijection, Chain, Coupling, Squeeze, tanh_affine
 
 needs_compiler = pytest.mark.skipif(compiled.kernel() is None, reason="no C compiler on this machine")
 
@@ -158,7 +159,7 @@ def test_several_groups_at_once_are_groups_one_by_one(name, shape, settings, mon
     x = torch.rand(70, *shape, generator=torch.Generator().manual_seed(1))
     ends = []
     for heavy in (10**9, 0):
-        monkeypatch.setattr("flowprior.flows.fixed.flow._HEAVY", heavy)
+        monkeypatch.setattr("flowprior.models.flows.fixed.flow._HEAVY", heavy)
         fixed, likelihood = FixedFlow(flow).with_threads(2), FixedLikelihood(flow)
         variable = x.clone().requires_grad_(True)
         values = fixed.log_prob(variable)
@@ -291,7 +292,7 @@ def test_what_cannot_be_folded_is_said_and_runs_by_torch():
 
 @needs_compiler
 def test_the_kernel_is_built_once_and_a_broken_compiler_stops_nothing(tmp_path):
-    program = "from flowprior.flows.fixed import compiled; print(compiled.kernel() is not None)"
+    program = "from flowprior.models.flows.fixed import compiled; print(compiled.kernel() is not None)"
 
     def told(**variables):
         import os

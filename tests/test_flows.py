@@ -7,10 +7,10 @@ import torch
 from pieces import LAYERS, SMALL_FLOWS, shaken, small_flow
 from torch.autograd.functional import jacobian
 
-from flowprior import flows
 from flowprior.errors import FlowpriorError, UnknownNameError
-from flowprior.flows.base import bits_per_dim
-from flowprior.flows.layers import ActNorm, Coupling
+from flowprior.models import flows
+from flowprior.models.flows.base import bits_per_dim
+from flowprior.models.flows.layers import ActNorm, Coupling
 
 SHAPE = (3, 8, 8)
 

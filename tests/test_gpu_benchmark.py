@@ -14,9 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as program
 from benchmarks import accelerator, agreement, cases, inversion, paper_flow, problems
-from flowprior import flows
 from flowprior.errors import FlowpriorError
-from flowprior.flows.fixed import UnrolledFlow
+from flowprior.models import flows
+from flowprior.models.flows.fixed import UnrolledFlow
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")

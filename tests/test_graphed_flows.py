@@ -8,8 +8,8 @@ import torch
 from pieces import small_flow, small_operator
 
 from flowprior import solvers
-from flowprior.flows.fixed import GraphedFlow, UnrolledFlow
-from flowprior.flows.fixed.graphed import OFTEN, cuda_graph, owned
+from flowprior.models.flows.fixed import GraphedFlow, UnrolledFlow
+from flowprior.models.flows.fixed.graphed import OFTEN, cuda_graph, owned
 
 SHAPE = (3, 8, 8)
 

@@ -7,10 +7,10 @@ import torch
 from pieces import small_flow, small_operator
 
 from flowprior import solvers
+from flowprior.optim.line_search import advance, begin
+from flowprior.optim.search import SearchSettings, Terms, finite_rows, minimise
+from flowprior.optim.stages import stages_of
 from flowprior.solvers.base import Context
-from flowprior.solvers.line_search import advance, begin
-from flowprior.solvers.search import SearchSettings, Terms, finite_rows, minimise
-from flowprior.solvers.stages import stages_of
 
 ROWS, SIZE = 16, 12
 

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from flowprior.errors import FlowpriorError
-from flowprior.params import DataSettings, Experiment, experiment_from, labels_of, load_experiment
-from flowprior.plan import check_names, jobs, splits_of, without_missing_solvers
-from flowprior.schema import PIECES, REGISTRIES, generate_pieces, generate_schema
+from flowprior.experiment.params import DataSettings, Experiment, experiment_from, labels_of, load_experiment
+from flowprior.experiment.plan import check_names, jobs, splits_of, without_missing_solvers
+from flowprior.experiment.schema import PIECES, REGISTRIES, generate_pieces, generate_schema
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "params").glob("*.yaml"))
@@ -170,8 +170,8 @@ def test_labels_do_not_depend_on_order():
 def test_planning_costs_no_torch():
     """The workflow reads experiments whenever it starts, on a cluster once per job."""
     program = (
-        "import sys; from flowprior.params import load_experiment; import flowprior.images, flowprior.plan; "
-        "import flowprior.report.layout; load_experiment(sys.argv[1]); "
+        "import sys; from flowprior.experiment.params import load_experiment; import flowprior.images; "
+        "import flowprior.experiment.plan, flowprior.experiment.layout; load_experiment(sys.argv[1]); "
         "print([name for name in ('torch', 'pandas', 'matplotlib', 'mlflow') if name in sys.modules])"
     )
     done = subprocess.run(

@@ -7,16 +7,17 @@ import pytest
 import torch
 from pieces import pictures, small_operator
 
-from flowprior import flows, operators, solvers
+from flowprior import operators, solvers
 from flowprior.device import use_tensor_cores
 from flowprior.errors import FlowpriorError
 from flowprior.evaluation.metrics import psnr
-from flowprior.flows.fixed import UnrolledFlow, compiled
-from flowprior.flows.layers import Bijection
-from flowprior.flows.training import train
-from flowprior.params import TrainingSettings
+from flowprior.experiment.params import TrainingSettings
+from flowprior.models import flows
+from flowprior.models.flows.fixed import UnrolledFlow, compiled
+from flowprior.models.flows.layers import Bijection
 from flowprior.solvers.base import Context
 from flowprior.solvers.frozen import frozen
+from flowprior.training import train
 
 SHAPE = (3, 8, 8)
 #: solver, operator, its noise, settings

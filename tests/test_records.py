@@ -13,8 +13,8 @@ from PIL import Image
 from published_tree import make_tree
 from report_fixture import CALL
 
+from flowprior.experiment.plan import jobs
 from flowprior.images import raw_files
-from flowprior.plan import jobs
 from flowprior.provenance.invocation import Invocation
 from flowprior.records import records_of
 from flowprior.records.record import CURVE_POINTS, Record, flat, thinned

@@ -4,8 +4,8 @@ import pytest
 from published_tree import make_tree, save_weights
 from tracked import client_of
 
-from flowprior import flows
 from flowprior.errors import FlowpriorError
+from flowprior.models import flows
 from flowprior.records import records_of
 from flowprior.report import Layout
 from flowprior.tracking import publish, tracking_uri

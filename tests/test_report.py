@@ -19,8 +19,8 @@ from report_fixture import SIDE, fabricate, tiny_experiment, write_evaluation
 from flowprior.errors import FlowpriorError, UnknownNameError
 from flowprior.evaluation.plots import cost_curve
 from flowprior.evaluation.statistics import describe, pooled_psnr_chavez2021
+from flowprior.experiment.plan import jobs
 from flowprior.images.checksums import of_file
-from flowprior.plan import jobs
 from flowprior.report import Layout, build, outputs
 from flowprior.report.formats import number, signed, unit
 from flowprior.report.grids import make_grid, picture

@@ -8,12 +8,12 @@ from pieces import small_flow, small_operator
 
 from flowprior import operators, solvers
 from flowprior.errors import FlowpriorError, UnknownNameError
+from flowprior.models.gaussian import Gaussian, Posterior
+from flowprior.models.moments import sample_moments
+from flowprior.optim.search import SearchSettings, Terms, minimise
+from flowprior.optim.stages import stages_of
 from flowprior.randomness import generator
 from flowprior.solvers.base import Context
-from flowprior.solvers.gaussian import Gaussian, Posterior
-from flowprior.solvers.moments import sample_moments
-from flowprior.solvers.search import SearchSettings, Terms, minimise
-from flowprior.solvers.stages import stages_of
 
 SHAPE = (3, 8, 8)
 NAMES = ("a", "b", "c")

@@ -6,8 +6,8 @@ from pieces import small_flow, small_operator
 
 from flowprior import solvers
 from flowprior.errors import FlowpriorError
-from flowprior.solvers.search import SearchSettings, Terms
-from flowprior.solvers.stages import coarse_stages, stages_of
+from flowprior.optim.search import SearchSettings, Terms
+from flowprior.optim.stages import coarse_stages, stages_of
 
 SHAPE = (3, 8, 8)
 
@@ -99,8 +99,8 @@ def test_stages_leave_images_apart():
 
 
 def test_a_row_that_diverges_in_one_stage_stays_there():
+    from flowprior.optim.search import minimise
     from flowprior.solvers.base import Context
-    from flowprior.solvers.search import minimise
 
     settings = SearchSettings(steps=9, stages=3, learning_rate=0.1, schedule="constant")
     first, *others = stages_of(square, settings)

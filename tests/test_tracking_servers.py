@@ -14,8 +14,8 @@ import requests
 from published_tree import make_tree
 from tracked import CHAVEZ, client_of, record_of, runs_of
 
-from flowprior import flows
 from flowprior.errors import FlowpriorError
+from flowprior.models import flows
 from flowprior.records import records_of
 from flowprior.report import Layout
 from flowprior.tracking import TrackingError, publish, publish_experiment, serve, tracking_uri

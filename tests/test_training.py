@@ -8,18 +8,18 @@ import torch
 from pieces import SMALL_FLOWS, small_flow
 from pieces import pictures as pixels
 
-from flowprior import flows
 from flowprior.errors import FlowpriorError
-from flowprior.flows.base import bits_per_dim
-from flowprior.flows.checkpoint import load_flow, save_flow
-from flowprior.flows.fixed import compiled
-from flowprior.flows.samples import TEMPERATURES, sample_rows
-from flowprior.flows.training import train
-from flowprior.flows.training.batches import Batches
-from flowprior.flows.training.gradients import ByKernel, ByTorch, likelihood_of
-from flowprior.flows.training.loop import learning_rate
-from flowprior.learning import Lesson, learn_together
-from flowprior.params import TrainingSettings
+from flowprior.experiment.learning import Lesson, learn_together
+from flowprior.experiment.params import TrainingSettings
+from flowprior.models import flows
+from flowprior.models.flows.base import bits_per_dim
+from flowprior.models.flows.checkpoint import load_flow, save_flow
+from flowprior.models.flows.fixed import compiled
+from flowprior.models.flows.samples import TEMPERATURES, sample_rows
+from flowprior.training import train
+from flowprior.training.batches import Batches
+from flowprior.training.gradients import ByKernel, ByTorch, likelihood_of
+from flowprior.training.loop import learning_rate
 
 SETTINGS = TrainingSettings(steps=12, batch=8, validate_every=4, warmup=2)
 KEY = (0, "test")
@@ -73,9 +73,9 @@ def path(request, monkeypatch):
 def take(path, monkeypatch):
     """Train by the kernel, small as these maps are, or by torch."""
     if path == "torch":
-        monkeypatch.setattr("flowprior.flows.fixed.flow.kernel", lambda: None)
+        monkeypatch.setattr("flowprior.models.flows.fixed.flow.kernel", lambda: None)
     else:
-        monkeypatch.setattr("flowprior.flows.training.gradients._LEAST_PIXELS", 0)
+        monkeypatch.setattr("flowprior.training.gradients._LEAST_PIXELS", 0)
     assert isinstance(likelihood_of(fresh(), SETTINGS), {"torch": ByTorch, "kernel": ByKernel}[path])
 
 

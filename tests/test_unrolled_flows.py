@@ -6,8 +6,8 @@ from pieces import FLOW_CASES as CASES
 from pieces import FLOW_SHAPE as SHAPE
 from pieces import small_flow
 
-from flowprior import flows
-from flowprior.flows.fixed import UnrolledFlow
+from flowprior.models import flows
+from flowprior.models.flows.fixed import UnrolledFlow
 
 
 def evaluated(function, start, weights):

@@ -13,9 +13,9 @@ from report_fixture import fabricate, tiny_experiment
 from test_provenance import git
 
 from flowprior.errors import FlowpriorError
+from flowprior.experiment.params import experiment_from
+from flowprior.experiment.plan import jobs
 from flowprior.images.checksums import of_file
-from flowprior.params import experiment_from
-from flowprior.plan import jobs
 from flowprior.provenance.collected import collect, listed_hashes, result_files
 from flowprior.provenance.data import folder_md5, pinned
 from flowprior.provenance.invocation import Invocation

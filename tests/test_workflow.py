@@ -24,8 +24,8 @@ from workflow_project import (
     snakemake,
 )
 
-from flowprior.params import load_experiment
-from flowprior.plan import jobs
+from flowprior.experiment.params import load_experiment
+from flowprior.experiment.plan import jobs
 from flowprior.report import outputs
 
 

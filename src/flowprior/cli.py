@@ -31,7 +31,7 @@ app = typer.Typer(
 @app.command(name="list")
 def list_pieces() -> None:
     """Every flow, operator and solver with its settings."""
-    from flowprior.schema import REGISTRIES, generate_pieces
+    from flowprior.experiment.schema import REGISTRIES, generate_pieces
 
     console = Console()
     for kind, pieces in generate_pieces().items():
@@ -51,8 +51,8 @@ def schema(
     root: Annotated[Path, typer.Option(help="The repository, below which workflow/schemas lies.")] = Path(),
 ) -> None:
     """Write the JSON schemas that the settings of all pieces imply, for the workflow and for editors."""
+    from flowprior.experiment.schema import PIECES, generate_pieces, generate_schema
     from flowprior.files import replacing
-    from flowprior.schema import PIECES, generate_pieces, generate_schema
 
     folder = root / "workflow" / "schemas"
     if not folder.is_dir():
@@ -66,8 +66,8 @@ def schema(
 @app.command()
 def check(params: Annotated[Path, typer.Argument(help="An experiment, such as params/demo.yaml.")]) -> None:
     """Check an experiment and say what it would run."""
-    from flowprior.params import load_experiment
-    from flowprior.plan import check_names, check_own_results, jobs, without_missing_solvers
+    from flowprior.experiment.params import load_experiment
+    from flowprior.experiment.plan import check_names, check_own_results, jobs, without_missing_solvers
 
     experiment = load_experiment(params)
     check_names(experiment)
@@ -182,8 +182,9 @@ def restore(
     batch: Annotated[int, typer.Option(min=1, help="Tiles solved together.")] = 64,
 ) -> None:
     """Restore one picture. A picture larger than the flow's is solved in overlapping tiles."""
-    from flowprior import flows, restoring
-    from flowprior.params import load_experiment
+    from flowprior.experiment import restoring
+    from flowprior.experiment.params import load_experiment
+    from flowprior.models import flows
 
     experiment = load_experiment(params)
     flow = flows.load(checkpoint)
@@ -206,8 +207,8 @@ def restore(
 @app.command()
 def publish(params: Annotated[Path, typer.Argument(help="An experiment, such as params/demo.yaml.")]) -> None:
     """Send what an experiment has recorded to MLflow: what is new, and nothing twice. It need not have ended."""
-    from flowprior.params import load_experiment
-    from flowprior.plan import without_missing_solvers
+    from flowprior.experiment.params import load_experiment
+    from flowprior.experiment.plan import without_missing_solvers
     from flowprior.tracking import publish_experiment
 
     experiment, _ = without_missing_solvers(load_experiment(params))
@@ -223,9 +224,9 @@ def prune(
     """Remove results and logs of jobs that an experiment no longer has: nothing is made of them."""
     from rich.filesize import decimal
 
-    from flowprior.params import load_experiment
-    from flowprior.plan import check_names
-    from flowprior.pruning import check_idle, remove, stale_files
+    from flowprior.experiment.params import load_experiment
+    from flowprior.experiment.plan import check_names
+    from flowprior.experiment.pruning import check_idle, remove, stale_files
 
     experiment = load_experiment(params)
     check_names(experiment)

@@ -8,8 +8,8 @@ from snakemake.utils import validate
 
 from flowprior.errors import USER_ERROR_STATUS, one_line_errors
 from flowprior.images import raw_files, raw_settings, source_of
-from flowprior.params import experiment_from
-from flowprior.plan import (
+from flowprior.experiment.params import experiment_from
+from flowprior.experiment.plan import (
     SOLVED_SPLITS,
     check_names,
     fetched,
@@ -18,7 +18,7 @@ from flowprior.plan import (
 )
 from flowprior.progress import ERROR_SUFFIX
 from flowprior.provenance.invocation import Invocation
-from flowprior.report.layout import PLOT_NAMES, figure_names, table_names
+from flowprior.experiment.layout import PLOT_NAMES, figure_names, table_names
 
 # For the jobs' processes. Tensors of megabytes come and go thousands of times: glibc should keep their memory instead
 # of giving it back each time (measured: up to 1.4 times the speed). Waiting threads should sleep, not spin.

@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 
 from flowprior.evaluation import evaluate
-from flowprior.evaluation.origin import check_origin
 from flowprior.evaluation.plots import plots_of
+from flowprior.experiment.origin import check_origin
+from flowprior.experiment.params import experiment_from
+from flowprior.experiment.plan import jobs
 from flowprior.files import replacing
-from flowprior.params import experiment_from
-from flowprior.plan import jobs
 from flowprior.progress import job_output
 from flowprior.report.results import read_history
 

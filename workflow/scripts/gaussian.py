@@ -7,8 +7,8 @@ import numpy as np
 from flowprior.device import use_threads
 from flowprior.files import replacing
 from flowprior.images.quantise import to_float
+from flowprior.models.gaussian import Gaussian
 from flowprior.progress import job_output
-from flowprior.solvers.gaussian import Gaussian
 
 with job_output(snakemake.log[0]):
     use_threads(snakemake.threads)

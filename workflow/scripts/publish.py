@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from flowprior.params import experiment_from
+from flowprior.experiment.layout import Layout
+from flowprior.experiment.params import experiment_from
 from flowprior.progress import job_output
-from flowprior.report.layout import Layout
 from flowprior.tracking import publish_experiment
 
 with job_output(snakemake.log[0]):

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from flowprior.device import device_for, use_tensor_cores, use_threads
+from flowprior.experiment.inversion import Problem, invert, load_prior
 from flowprior.files import replacing
-from flowprior.inversion import Problem, invert, load_prior
 from flowprior.progress import job_output
 from flowprior.provenance.job import job_facts
 

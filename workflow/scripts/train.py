@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flowprior.learning import Lesson, learn_together
+from flowprior.experiment.learning import Lesson, learn_together
 from flowprior.progress import job_output
 from flowprior.provenance.job import job_facts
 

@@ -13,9 +13,9 @@ from flowprior.registry import Registry
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from flowprior.experiment.params import DataSettings
     from flowprior.images.source import Source
     from flowprior.images.store import ImageSet
-    from flowprior.params import DataSettings
 
 SOURCES: Registry[Source] = Registry(
     "image source",
@@ -45,7 +45,7 @@ def raw_files(data: DataSettings) -> list[str]:
     """The files that `prepare` reads, known without looking whether they are there.
 
     Example:
-        >>> from flowprior.params import DataSettings
+        >>> from flowprior.experiment.params import DataSettings
         >>> raw_files(DataSettings(source="celeba"))
         ['data/celeba/img_align_celeba.zip', 'data/celeba/list_eval_partition.txt']
     """

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from flowprior.errors import FlowpriorError
+from flowprior.experiment.params import SPLITS
 from flowprior.images import archive, decode
 from flowprior.images.download import download, staging
 from flowprior.images.source import Source
-from flowprior.params import SPLITS
 
 ARCHIVE = "img_align_celeba.zip"
 PARTITION = "list_eval_partition.txt"

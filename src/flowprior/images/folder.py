@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from flowprior.errors import FlowpriorError
+from flowprior.experiment.params import SPLITS
 from flowprior.images import archive, checksums, decode
 from flowprior.images.source import Source
-from flowprior.params import SPLITS
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 #: Names of sub-folders that are splits.

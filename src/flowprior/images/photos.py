@@ -19,10 +19,10 @@ import numpy as np
 from PIL import Image
 
 from flowprior.errors import FlowpriorError
+from flowprior.experiment.params import SPLITS
 from flowprior.images import checksums, decode
 from flowprior.images.download import staging
 from flowprior.images.source import Source
-from flowprior.params import SPLITS
 
 #: File -> sha256, as scikit-image publishes it.
 PHOTOGRAPHS = {

@@ -11,9 +11,9 @@ from typing import Any
 
 from flowprior import images
 from flowprior.errors import FlowpriorError
+from flowprior.experiment.params import SPLITS, DataSettings
 from flowprior.images import checksums, decode, store
 from flowprior.images.source import Source
-from flowprior.params import SPLITS, DataSettings
 from flowprior.progress import Progress
 
 MANIFEST = "manifest.json"

@@ -12,16 +12,16 @@ from typing import Any
 
 import pandas as pd
 
+from flowprior.experiment.layout import Layout, table_names
+from flowprior.experiment.params import SPLITS, Experiment
+from flowprior.experiment.plan import jobs
 from flowprior.images.checksums import of_file
-from flowprior.params import SPLITS, Experiment
-from flowprior.plan import jobs
 from flowprior.provenance.data import pinned, raw_checksums
 from flowprior.provenance.invocation import Invocation
 from flowprior.provenance.machine import machine, versions
 from flowprior.provenance.reproducing import commands, settings_text
 from flowprior.provenance.source import UNKNOWN, commit
 from flowprior.provenance.times import JobEntry, job_entries
-from flowprior.report.layout import Layout, table_names
 
 #: Changes when the meaning of an entry does.
 FORMAT = 1

@@ -15,17 +15,17 @@ import pandas as pd
 from flowprior.device import device_for, use_tensor_cores, use_threads
 from flowprior.errors import FlowpriorError
 from flowprior.evaluation.rounding import psnr_interval, ssim_interval
-from flowprior.flows.base import Flow
+from flowprior.experiment.inversion import Problem, invert, load_prior
+from flowprior.experiment.layout import Layout
+from flowprior.experiment.params import Experiment
+from flowprior.experiment.plan import Job
 from flowprior.images.quantise import to_float
-from flowprior.inversion import Problem, invert, load_prior
-from flowprior.params import Experiment
-from flowprior.plan import Job
+from flowprior.models.flows.base import Flow
+from flowprior.models.gaussian import Gaussian
 from flowprior.provenance.job import JobFacts, device_name
 from flowprior.provenance.machine import versions
 from flowprior.provenance.source import commit
-from flowprior.report.layout import Layout
 from flowprior.solvers.frozen import fixed_of
-from flowprior.solvers.gaussian import Gaussian
 
 #: By how much the PSNR of an image may differ, in dB, when the same sums come in the same order: closed forms anywhere;
 #: searches by Adam through the kernel where and by what they ran, alone or in a batch (measured: not at all).

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from flowprior.params import Experiment
-from flowprior.plan import fetched
+from flowprior.experiment.params import Experiment
+from flowprior.experiment.plan import fetched
 from flowprior.provenance.source import UNKNOWN
 
 

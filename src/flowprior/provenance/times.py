@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from flowprior.experiment.layout import Layout, Step
 from flowprior.provenance.job import JobFacts
-from flowprior.report.layout import Layout, Step
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,16 @@ from typing import Any
 import pandas as pd
 
 from flowprior.errors import FlowpriorError
+from flowprior.experiment.layout import Layout
+from flowprior.experiment.params import Experiment, experiment_from
 from flowprior.images import source_of
 from flowprior.images.checksums import base_name, of_file
-from flowprior.params import Experiment, experiment_from
 from flowprior.progress import Progress
 from flowprior.provenance.collected import FORMAT, listed_hashes
 from flowprior.provenance.data import PIN, folder_md5, pin
 from flowprior.provenance.machine import versions
 from flowprior.provenance.recomputing import UNREADABLE, recompute, sample
 from flowprior.provenance.source import commit
-from flowprior.report.layout import Layout
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from flowprior.params import Experiment
+from flowprior.experiment.layout import Layout
+from flowprior.experiment.params import Experiment
 from flowprior.records.aggregate import aggregate_record, chosen_settings
 from flowprior.records.facts import Common
 from flowprior.records.record import Record
 from flowprior.records.solving import solving_records
 from flowprior.records.training import training_record
-from flowprior.report.layout import Layout
 
 
 def group_of(experiment: Experiment) -> str:

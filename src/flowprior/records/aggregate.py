@@ -9,20 +9,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowprior.experiment.layout import Step
+from flowprior.experiment.params import load_experiment
+from flowprior.experiment.plan import jobs, without_missing_solvers
 from flowprior.images.checksums import of_file
-from flowprior.params import load_experiment
-from flowprior.plan import jobs, without_missing_solvers
 from flowprior.provenance.invocation import Invocation
 from flowprior.provenance.times import benchmark_numbers
 from flowprior.records import facts
 from flowprior.records.record import Record, finite, flat
 from flowprior.records.solving import Chosen
-from flowprior.report.layout import Step
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flowprior.report.layout import Layout
+    from flowprior.experiment.layout import Layout
 
 _FILES = ("report.html", "provenance.json", "settings.yaml", "metrics.json", "summary.csv", "paired.csv")
 

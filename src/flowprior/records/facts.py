@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from flowprior.experiment.layout import Layout, Step
 from flowprior.provenance.data import pinned
 from flowprior.provenance.invocation import Invocation
 from flowprior.provenance.job import JobFacts
 from flowprior.provenance.source import UNKNOWN
 from flowprior.provenance.times import benchmark_numbers
 from flowprior.records.record import ImageSet, finite
-from flowprior.report.layout import Layout, Step
 
 #: Column of Snakemake's benchmark file -> metric; the prefix puts them on a page of their own.
 _SYSTEM = {

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flowprior.plan import Job
-    from flowprior.report.layout import Layout
+    from flowprior.experiment.layout import Layout
+    from flowprior.experiment.plan import Job
 
 #: Test images on the picture.
 GRID_IMAGES = 8

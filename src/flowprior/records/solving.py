@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowprior.errors import FlowpriorError
-from flowprior.evaluation.origin import check_origin
 from flowprior.evaluation.plots import means_along
-from flowprior.plan import Job, jobs
+from flowprior.experiment.layout import Step
+from flowprior.experiment.origin import check_origin
+from flowprior.experiment.plan import Job, jobs
 from flowprior.records import facts
 from flowprior.records.pictures import grid
 from flowprior.records.record import Curve, Record, finite, flat, thinned
 from flowprior.records.training import checkpoint_digest, write_settings
-from flowprior.report.layout import Step
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flowprior.params import Experiment, Point
+    from flowprior.experiment.layout import Layout
+    from flowprior.experiment.params import Experiment, Point
     from flowprior.provenance.job import JobFacts
-    from flowprior.report.layout import Layout
 
 #: (task, method, prior, setting) -> how it was chosen, such as "validation,oracle".
 Chosen = Mapping[tuple[str, str, str, str], str]

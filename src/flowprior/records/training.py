@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from flowprior.experiment.layout import Step
 from flowprior.images.checksums import of_file
 from flowprior.records import facts
 from flowprior.records.record import Record, finite, flat, thinned
-from flowprior.report.layout import Step
 
 if TYPE_CHECKING:
-    from flowprior.report.layout import Layout
+    from flowprior.experiment.layout import Layout
 
 _WEIGHTS = "weights.safetensors"
 _NUMBERS = ("bits_per_dim", "parameters", "steps", "seconds")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flowprior.report.layout import Layout, outputs
+from flowprior.experiment.layout import Layout, outputs
 
 if TYPE_CHECKING:
     from flowprior.report.page import build

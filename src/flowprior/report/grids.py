@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from flowprior.plan import Job
+from flowprior.experiment.plan import Job
 from flowprior.report.formats import number
 from flowprior.report.lines import Line
 from flowprior.report.results import Results

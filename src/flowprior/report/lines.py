@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flowprior.evaluation.statistics import BASELINES
-from flowprior.params import Experiment
+from flowprior.experiment.params import Experiment
 
 #: Colours that colour-blind readers tell apart (Okabe and Ito; Tol), fixed for the methods every report has.
 _OWN = {

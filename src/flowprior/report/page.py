@@ -15,8 +15,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
+from flowprior.experiment.params import Experiment
 from flowprior.files import replacing
-from flowprior.params import Experiment
 from flowprior.provenance.collected import collect, hashes
 from flowprior.provenance.reproducing import settings_text
 from flowprior.report import figures, grids, latex, origins, priors, style, sweeps, tables, views

@@ -14,8 +14,8 @@ import pandas as pd
 from flowprior.errors import FlowpriorError
 from flowprior.evaluation.aggregate import best_baselines
 from flowprior.evaluation.selection import setting_means
-from flowprior.params import Experiment
-from flowprior.report.layout import Layout
+from flowprior.experiment.layout import Layout
+from flowprior.experiment.params import Experiment
 from flowprior.report.lines import Line, lines_of
 
 

@@ -132,7 +132,7 @@ def solve(
         name: a registered solver.
         operator: the measurement operator.
         y: measurements (N, *operator.measurement_shape) of images in [0, 1].
-        prior: a flow, a `flowprior.solvers.gaussian.Gaussian`, or None, as the solver needs.
+        prior: a flow, a `flowprior.models.gaussian.Gaussian`, or None, as the solver needs.
         keys: identity of each image, from which random starts follow; default: the position in the batch.
         seed: seed of random starts.
         observer: called with the current images at about 30 recorded steps; its values enter the trace.
@@ -173,8 +173,8 @@ def solve(
 
 
 def _check_prior(solver: Solver, prior: Any, operator: Operator) -> None:
-    from flowprior.flows.base import Flow
-    from flowprior.solvers.gaussian import Gaussian
+    from flowprior.models.flows.base import Flow
+    from flowprior.models.gaussian import Gaussian
 
     wanted = {"flow": Flow, "gaussian": Gaussian}.get(solver.prior_kind)
     if wanted is not None and not isinstance(prior, wanted):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
-from flowprior.flows.base import standard_normal_log_prob
+from flowprior.models.flows.base import standard_normal_log_prob
+from flowprior.optim.search import Terms
 from flowprior.solvers.latent import LatentSettings, LatentSolver
-from flowprior.solvers.search import Terms
 
 
 class Chavez(LatentSolver):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
+from flowprior.optim.search import Terms
 from flowprior.solvers.latent import LatentSettings, LatentSolver, squared_norm
-from flowprior.solvers.search import Terms
 
 
 class CSGM(LatentSolver):

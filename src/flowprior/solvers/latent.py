@@ -10,15 +10,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from flowprior.flows.base import Flow
+from flowprior.models.flows.base import Flow
 from flowprior.operators.base import Operator
+from flowprior.optim.search import Rows, SearchSettings, Terms, minimise
+from flowprior.optim.stages import coarse_stages, stages_of
 from flowprior.randomness import keyed_rows
 from flowprior.registry import SettingsModel
 from flowprior.solvers.averaging import averaged
 from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.frozen import frozen
-from flowprior.solvers.search import Rows, SearchSettings, Terms, minimise
-from flowprior.solvers.stages import coarse_stages, stages_of
 
 #: Chávez 2021 states its objectives on values in [-1, 1]; residuals of [0, 1] images are half as long.
 RANGE = 2.0

@@ -7,10 +7,10 @@ import time
 from pydantic import Field
 from torch import Tensor
 
+from flowprior.models.gaussian import Gaussian
 from flowprior.operators.base import Operator
 from flowprior.registry import SettingsModel
 from flowprior.solvers.base import Context, Result, Solver, closed_form_result
-from flowprior.solvers.gaussian import Gaussian
 
 
 class LinearMMSE(Solver):

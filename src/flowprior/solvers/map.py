@@ -10,15 +10,15 @@ from pydantic import Field
 from torch import Tensor
 
 from flowprior.errors import FlowpriorError
-from flowprior.flows.base import Flow, FlowLike
+from flowprior.models.flows.base import Flow, FlowLike
+from flowprior.models.gaussian import Posterior
+from flowprior.models.moments import sample_moments
 from flowprior.operators.base import Operator
+from flowprior.optim.search import Rows, SearchSettings, Terms, minimise
+from flowprior.optim.stages import stages_of
 from flowprior.solvers.averaging import averaged
 from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.frozen import frozen
-from flowprior.solvers.gaussian import Posterior
-from flowprior.solvers.moments import sample_moments
-from flowprior.solvers.search import Rows, SearchSettings, Terms, minimise
-from flowprior.solvers.stages import stages_of
 
 
 class MAP(Solver):

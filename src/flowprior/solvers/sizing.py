@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowprior.flows.base import Flow, FlowLike
+from flowprior.models.flows.base import Flow, FlowLike
 from flowprior.registry import SettingsModel
 from flowprior.solvers.frozen import asked, fixed_of
 

@@ -112,7 +112,7 @@ def _make_model(client: MlflowClient, name: str, record: Record) -> None:
 
     about = (
         f"Flows trained on {record.inputs[0].name} ({record.settings['bits']} bits). `@{BEST}` has the fewest "
-        "validation bits per dimension. Load it by `flowprior.flows.load`, which builds the flow itself, or by "
+        "validation bits per dimension. Load it by `flowprior.models.flows.load`, which builds the flow itself, or by "
         "`mlflow.pytorch.load_model`, which gives (latents, log-determinants) of images."
     )
     try:
@@ -135,7 +135,7 @@ def _log(client: MlflowClient, run_id: str, record: Record) -> str:
     from mlflow.models.signature import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    from flowprior import flows
+    from flowprior.models import flows
 
     assert record.checkpoint is not None
     flow = flows.load(record.checkpoint)

@@ -6,11 +6,11 @@ import json
 import sys
 from pathlib import Path
 
+from flowprior.experiment.layout import Layout
+from flowprior.experiment.params import Experiment
 from flowprior.files import replacing
-from flowprior.params import Experiment
 from flowprior.progress import Progress
 from flowprior.records import records_of
-from flowprior.report.layout import Layout
 from flowprior.tracking.publishing import publish
 from flowprior.tracking.server import TrackingError
 

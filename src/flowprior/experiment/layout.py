@@ -1,0 +1,179 @@
+"""Where an experiment's files lie: what the report reads and what it writes. Costs no heavy import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from flowprior.experiment.params import Experiment
+from flowprior.experiment.plan import SOLVED_SPLITS, Job, fetched, jobs
+
+
+class Step(NamedTuple):
+    """A job of the workflow: its rule, and the wildcards that tell it from others of the rule."""
+
+    rule: str
+    wildcards: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """As its log and its benchmark are named."""
+        return "/".join([self.rule, *self.wildcards.values()])
+
+    @classmethod
+    def training(cls, prior: str) -> Step:
+        """The job that trains a flow."""
+        return cls("train", {"prior": prior})
+
+    @classmethod
+    def solving(cls, job: Job) -> Step:
+        """A job of reconstruction."""
+        return cls("reconstruct", {name: str(value) for name, value in job._asdict().items()})
+
+
+#: Tables behind `dvc plots show`, as `flowprior.evaluation.plots.Plots` has them.
+PLOT_NAMES = ("training", "curves", "settings")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of one experiment.
+
+    Attributes:
+        experiment: whose files.
+        root: the repository root, against which all paths are relative.
+    """
+
+    experiment: Experiment
+    root: Path = Path()
+
+    @property
+    def results(self) -> Path:
+        """Folder of everything the experiment yields."""
+        return self.root / "results" / self.experiment.name
+
+    @property
+    def invocation(self) -> Path:
+        """The last call of the workflow that had something to do (`flowprior.provenance.Invocation`)."""
+        return self.results / "invocation.json"
+
+    @property
+    def published(self) -> Path:
+        """Where the records went, or why they did not."""
+        return self.results / "published.json"
+
+    @property
+    def page(self) -> Path:
+        """The HTML page."""
+        return self.results / "report.html"
+
+    @property
+    def provenance(self) -> Path:
+        """What the page was made of, by what, where and when (`flowprior.provenance.collected`)."""
+        return self.results / "provenance.json"
+
+    @property
+    def settings(self) -> Path:
+        """The settings as they were resolved, for `snakemake --configfile`."""
+        return self.results / "settings.yaml"
+
+    def figure(self, name: str) -> Path:
+        """A figure without its ending."""
+        return self.results / "figures" / name
+
+    def table(self, name: str) -> Path:
+        """A table without its ending."""
+        return self.results / "tables" / name
+
+    def plot(self, name: str) -> Path:
+        """The table behind one of DVC's plots."""
+        return self.results / "plots" / f"{name}.csv"
+
+    def prepared(self, file: str) -> Path:
+        """`train.npy`, `validation.npy`, `test.npy` or `manifest.json` of the prepared images."""
+        return self.root / "prepared" / self.experiment.data.key / file
+
+    def flow(self, prior: str, file: str) -> Path:
+        """`config.json`, `history.jsonl` or `samples.npy` of a trained flow."""
+        return self.results / "flows" / prior / file
+
+    def measurement(self, task: str, split: str = "test") -> Path:
+        """The archive with a task's measurements of a split."""
+        return self.results / "measurements" / task / f"{split}.npz"
+
+    def solved(self, job: Job, kind: str) -> Path:
+        """What one job of reconstruction leaves: "rows.parquet", "traces.parquet", "images.npy" or "job.json"."""
+        folder = self.results / "reconstructions" / job.task / job.method / job.prior / job.split
+        return folder / f"{job.chunk}.{kind}"
+
+    def steps(self) -> list[Step]:
+        """Every job before the report, in the order of the workflow."""
+        experiment = self.experiment
+        solved = jobs(experiment)
+        steps = [Step("download", {})] if fetched(experiment) else []
+        steps += [Step("prepare", {}), *(Step.training(prior) for prior in experiment.priors)]
+        steps += [Step("gaussian", {})] if any(job.prior == "gaussian" for job in solved) else []
+        steps += [Step("measure", {"task": task, "split": split}) for task, split in self.measured()]
+        steps += [Step.solving(job) for job in solved]
+        return [*steps, Step("evaluate", {})]
+
+    def measured(self) -> list[tuple[str, str]]:
+        """(task, split) of every measurement: those that a method solves, and the test images', which are shown."""
+        needed = {(job.task, job.split) for job in jobs(self.experiment)}
+        needed |= {(task, "test") for task in self.experiment.tasks}
+        return [(task, split) for task in self.experiment.tasks for split in SOLVED_SPLITS if (task, split) in needed]
+
+    def benchmark(self, step: Step) -> Path:
+        """Time and memory of a job, as Snakemake wrote them; may be missing."""
+        return self.results / "benchmarks" / f"{step.name}.tsv"
+
+    def log(self, step: Step) -> Path:
+        """What a job printed; may be missing."""
+        return self.root / "logs" / self.experiment.name / f"{step.name}.log"
+
+    def job_file(self, step: Step) -> Path | None:
+        """What a job says of itself; None where its rule writes no such file."""
+        if step.rule == "train":
+            return self.flow(step.wildcards["prior"], "job.json")
+        if step.rule == "reconstruct":
+            return self.solved(Job(**{**step.wildcards, "chunk": int(step.wildcards["chunk"])}), "job.json")  # type: ignore[arg-type]
+        return None
+
+    @property
+    def gaussian(self) -> Path:
+        """The Gaussian of the training images, where a method needs it."""
+        return self.flow("gaussian", "gaussian.npz")
+
+
+def figure_names(experiment: Experiment) -> list[str]:
+    """Every figure of the report, each written as PNG and PDF."""
+    return [
+        *(f"grid_{task}" for task in experiment.tasks),
+        "paired",
+        "psnr_vs_seconds",
+        "psnr_vs_evaluations",
+        "hyperparameters",
+        *(f"samples_{prior}" for prior in experiment.priors),
+        "training",
+    ]
+
+
+def table_names(experiment: Experiment) -> list[str]:
+    """Every table of the report, each written as CSV and LaTeX."""
+    published = ["published"] if experiment.reference else []
+    return ["results", "selection", "paired", *published, "hyperparameters"]
+
+
+def outputs(experiment: Experiment) -> list[str]:
+    """Every file that `build` writes, relative to the repository root; the page comes first.
+
+    Example:
+        >>> experiment = Experiment(name="tiny", priors={}, tasks={}, methods={})
+        >>> outputs(experiment)[0]
+        'results/tiny/report.html'
+    """
+    layout = Layout(experiment)
+    figures = [f"{layout.figure(name)}.{kind}" for name in figure_names(experiment) for kind in ("png", "pdf")]
+    tables = [f"{layout.table(name)}.{kind}" for name in table_names(experiment) for kind in ("csv", "tex")]
+    return [path.as_posix() for path in (layout.page, layout.provenance, layout.settings)] + figures + tables

@@ -1,0 +1,135 @@
+"""One job of training: from prepared images to a checkpoint, its history and its samples.
+
+In one process, or in several that share each batch: `learn_together` starts them by torchrun, one per GPU.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from flowprior.device import device_for, use_tensor_cores, use_threads
+from flowprior.errors import FlowpriorError, one_line_errors
+from flowprior.experiment.params import PriorSettings
+from flowprior.files import replacing
+from flowprior.models import flows
+from flowprior.models.flows.checkpoint import save_flow
+from flowprior.models.flows.samples import TEMPERATURES, sample_rows, save_grid
+from flowprior.progress import Progress
+from flowprior.training import train
+from flowprior.training.ranks import joined_ranks
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is learned from what, and where it goes.
+
+    Attributes:
+        images: training images, uint8 .npy (N, H, W, C).
+        validation: validation images, likewise.
+        folder: gets weights.safetensors, config.json, history.jsonl, samples.npy and samples.png.
+        state: where a killed run leaves what it goes on from; removed at the end.
+        prior: `PriorSettings` as a dict.
+        bits: grey levels per channel, 2^bits.
+        seed: seed of the experiment.
+        threads: CPU cores of this job.
+        gpus: GPUs of this job; 0: train on the CPU.
+    """
+
+    images: str
+    validation: str
+    folder: str
+    state: str
+    prior: dict[str, Any]
+    bits: int
+    seed: int
+    threads: int
+    gpus: int = 0
+
+
+def learn(lesson: Lesson) -> None:
+    """Train in this process, with those that torchrun started beside it."""
+    prior, folder = PriorSettings(**lesson.prior), Path(lesson.folder)
+    pixels, validation = np.load(lesson.images, mmap_mode="r"), np.load(lesson.validation)
+    device = _own_device(lesson.gpus)
+    use_tensor_cores(device)
+    with joined_ranks(device) as ranks:
+        threads = max(1, lesson.threads // ranks.size)
+        use_threads(threads)
+        torch.manual_seed(lesson.seed)
+        flow = flows.build(prior.flow, (pixels.shape[3], *pixels.shape[1:3]), **prior.settings).to(device)
+        progress = Progress(f"train {folder.name}", prior.training.steps) if ranks.writes else None
+        trained = train(
+            flow,
+            pixels,
+            validation,
+            lesson.bits,
+            prior.training,
+            (lesson.seed, "train"),
+            Path(lesson.state),
+            progress,
+            threads if device.type == "cpu" else 1,
+            ranks,
+        )
+    if not ranks.writes:
+        return
+    flow = trained.flow.cpu()
+    facts = {"bits": lesson.bits, "temperatures": TEMPERATURES, "training": prior.training.model_dump()}
+    save_flow(folder, flow, {**trained.facts, **facts})
+    with replacing(folder / "history.jsonl") as path:
+        path.write_text("".join(json.dumps(record) + "\n" for record in trained.history))
+    with replacing(folder / "samples.npy") as path:
+        np.save(path, rows := sample_rows(flow, lesson.seed))
+    save_grid(rows, folder / "samples.png")
+    # The run is whole: asked for again, it is to be made again, not taken up where it ended.
+    shutil.rmtree(lesson.state, ignore_errors=True)
+
+
+def learn_together(lesson: Lesson, processes: int) -> None:
+    """Train in several processes of this machine, which share each batch; with one, in this process.
+
+    Raises:
+        FlowpriorError: a process failed; its own lines stand above.
+    """
+    if processes <= 1:
+        learn(lesson)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        spec = Path(folder) / "lesson.json"
+        spec.write_text(json.dumps(asdict(lesson)))
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        run = subprocess.Popen(
+            [*command, "-m", "flowprior.experiment.learning", str(spec)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert run.stdout is not None
+        for line in run.stdout:
+            print(line, end="", file=sys.stderr)
+        if run.wait():
+            raise FlowpriorError(f"training in {processes} processes ended with status {run.returncode}; see its log")
+
+
+def _own_device(gpus: int) -> torch.device:
+    """The CPU, or of several GPUs the one of this process."""
+    device = device_for(gpus)
+    if device.type == "cuda" and gpus > 1:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    return device
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        learn(Lesson(**json.loads(Path(sys.argv[1]).read_text())))

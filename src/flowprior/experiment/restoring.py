@@ -1,0 +1,177 @@
+"""One picture of any size, restored by a flow of one size: overlapping tiles, blended.
+
+Tiles are solved on their own, so only degradations that act on each place alike can be undone: noise, lost colour.
+The margin of a tile counts less.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from flowprior import operators, solvers
+from flowprior.errors import FlowpriorError, UnknownNameError
+from flowprior.experiment.params import Experiment, TaskSettings
+from flowprior.files import replacing
+from flowprior.models.flows.base import Flow
+from flowprior.operators.base import Operator
+from flowprior.progress import Progress
+
+#: Share of a tile's side by which neighbours overlap.
+OVERLAP = 0.5
+
+
+def settings_for(experiment: Experiment, task: str, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A solver's settings: those of the experiment, its first value of each sweep, and what a person gave.
+
+    Raises:
+        FlowpriorError: no such task or method, the method does not run on the task or uses no flow, or a
+            setting is misspelt.
+    """
+    from flowprior.experiment.schema import check_settings
+
+    if task not in experiment.tasks:
+        raise UnknownNameError("task", task, experiment.tasks)
+    if method not in experiment.methods:
+        raise UnknownNameError("method", method, experiment.methods)
+    solver = experiment.solver_of(method)
+    if solver in solvers.OTHER_PRIORS:
+        raise FlowpriorError(f"method '{method}' uses no flow; choose one that does, such as 'map'")
+    if task not in experiment.tasks_of(method):
+        raise FlowpriorError(f"method '{method}' has no settings for task '{task}' in experiment '{experiment.name}'")
+    settings = {**experiment.points(method, task)[0].settings, **given}
+    check_settings("solver", solver, settings, f"method '{method}'")
+    return settings
+
+
+def restore_file(
+    picture: Path,
+    out: Path,
+    flow: Flow,
+    task: TaskSettings,
+    solver: str,
+    settings: Mapping[str, Any],
+    batch: int = 64,
+) -> tuple[int, int]:
+    """Read a picture, restore it, write it.
+
+    Returns:
+        How many tiles were solved, and how many of them diverged.
+
+    Raises:
+        FlowpriorError: the picture cannot be read or is smaller than the flow's images, or the output's
+            ending is of no known format.
+    """
+    if out.suffix.lower() not in Image.registered_extensions():
+        raise FlowpriorError(f"unknown picture format '{out.suffix}' of {out}; use .png")
+    image = torch.from_numpy(_read(picture)).permute(2, 0, 1).float() / 255
+    restored, tiles, diverged = restore(image, flow, task, solver, settings, batch)
+    pixels = (restored.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    with replacing(out) as part:
+        Image.fromarray(pixels).save(part)
+    return tiles, diverged
+
+
+def restore(
+    picture: Tensor, flow: Flow, task: TaskSettings, solver: str, settings: Mapping[str, Any], batch: int = 64
+) -> tuple[Tensor, int, int]:
+    """Restore one degraded picture.
+
+    Args:
+        picture: (3, H, W) in [0, 1].
+        flow: trained on images of its own size, (3, h, w), at most H and W.
+        task: what happened to the picture.
+        solver: a registered solver.
+        settings: the solver's settings.
+        batch: tiles solved together.
+
+    Returns:
+        The restored picture (3, H, W), the number of tiles, and how many of them diverged.
+
+    Raises:
+        FlowpriorError: the picture is smaller than the flow's images, or the operator's measurements are no
+            pictures.
+    """
+    _, height, width = flow.shape
+    operator = operators.build(task.operator, flow.shape, **task.settings)
+    if picture.shape[1] < height or picture.shape[2] < width:
+        raise FlowpriorError(
+            f"the picture is {picture.shape[1]}x{picture.shape[2]}, smaller than the flow's "
+            f"{height}x{width}; take a larger picture or a flow for smaller images"
+        )
+    corners = [(top, left) for top in _starts(picture.shape[1], height) for left in _starts(picture.shape[2], width)]
+    if len(corners) > 1 and not _same_everywhere(operator):
+        raise FlowpriorError(
+            f"operator '{task.operator}' treats some places of its {height}x{width} images differently and cannot be "
+            f"tiled, got a picture of {picture.shape[1]}x{picture.shape[2]}; crop it to {height}x{width}"
+        )
+    total = torch.zeros_like(picture)
+    weights = torch.zeros(picture.shape[1:])
+    window = _window(height)[:, None] * _window(width)[None, :]
+    progress = Progress(f"restore by {solver}", len(corners), sys.stderr)
+    diverged = 0
+    for start in range(0, len(corners), batch):
+        places = corners[start : start + batch]
+        tiles = torch.stack([picture[:, top : top + height, left : left + width] for top, left in places])
+        keys = [f"{top},{left}" for top, left in places]
+        result = solvers.solve(solver, operator, _measurement(tiles, operator), prior=flow, keys=keys, **settings)
+        diverged += sum(status != "ok" for status in result.status)
+        for (top, left), tile in zip(places, result.images, strict=True):
+            total[:, top : top + height, left : left + width] += tile * window
+            weights[top : top + height, left : left + width] += window
+        progress.update(start + len(places))
+    return total / weights, len(corners), diverged
+
+
+def _read(picture: Path) -> np.ndarray:
+    try:
+        with Image.open(picture) as image:
+            return np.array(image.convert("RGB"))
+    except FileNotFoundError:
+        raise FlowpriorError(f"no picture at {picture}") from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise FlowpriorError(f"{picture} cannot be read as a picture ({error})") from None
+
+
+def _measurement(tiles: Tensor, operator: Operator) -> Tensor:
+    """The degraded tiles as the operator's measurements: grey ones where it gives one channel."""
+    wanted = tuple(operator.measurement_shape)
+    if wanted == (1, *tiles.shape[2:]):
+        return tiles.mean(1, keepdim=True)
+    if wanted != tuple(tiles.shape[1:]):
+        raise FlowpriorError(f"measurements of shape {wanted} are no pictures; this task takes none")
+    return tiles
+
+
+def _same_everywhere(operator: Operator) -> bool:
+    """Whether the operator does the same to every place of a constant image.
+
+    One with a border of its own (a blur that sees zeros beyond it) would find a border in every tile that the picture
+    does not have.
+    """
+    seen = operator.A(torch.ones(1, *operator.shape))
+    return bool((seen - seen.mean()).abs().max() < 1e-4)
+
+
+def _starts(length: int, tile: int) -> list[int]:
+    """Where tiles begin along one side, evenly spread so that they overlap by at least the share `OVERLAP`.
+
+    Example:
+        >>> _starts(32, 32), _starts(100, 32)
+        ([0], [0, 14, 27, 41, 54, 68])
+    """
+    steps = math.ceil((length - tile) / (tile * (1 - OVERLAP)))
+    return [round(i * (length - tile) / steps) for i in range(steps + 1)] if steps else [0]
+
+
+def _window(size: int) -> Tensor:
+    """Weights of a tile along one side: highest in the middle, small and positive at the margin."""
+    return torch.sin((torch.arange(size) + 0.5) * math.pi / size) ** 2 + 1e-3

@@ -1,0 +1,106 @@
+"""The JSON schema of an experiment, generated from the pydantic models, and checks of pieces against it.
+
+`pieces.json` beside this file holds the settings of every registered flow, operator and solver, so that a
+misspelt setting is found before any job starts and without importing torch. `make schema` writes it again; a
+test fails when it is out of date.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+
+from flowprior import images, operators, solvers
+from flowprior.errors import FlowpriorError, UnknownNameError, unknown_name_message
+from flowprior.models import flows
+
+if TYPE_CHECKING:
+    from flowprior.experiment.params import Experiment
+    from flowprior.registry import Registry
+
+PIECES = Path(__file__).with_name("pieces.json")
+REGISTRIES: dict[str, Registry[Any]] = {
+    "flow": flows.REGISTRY,
+    "operator": operators.REGISTRY,
+    "solver": solvers.REGISTRY,
+}
+
+
+def generate_pieces() -> dict[str, dict[str, Any]]:
+    """Kind -> name -> JSON schema of the piece's settings. Imports every piece."""
+    return {
+        kind: {name: registry.get(name).Settings.model_json_schema() for name in registry.names()}
+        for kind, registry in REGISTRIES.items()
+    }
+
+
+def generate_schema() -> dict[str, Any]:
+    """The JSON schema of a `params/*.yaml`, with the settings of every registered piece among its definitions."""
+    from flowprior.experiment.params import Experiment
+
+    schema = Experiment.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    definitions = schema["$defs"]
+    for kind, pieces in generate_pieces().items():
+        for name, piece in pieces.items():
+            definitions[f"{kind}_{name}"] = piece
+    for model, kind in (("PriorSettings", "flow"), ("TaskSettings", "operator")):
+        definitions[model]["properties"][kind]["enum"] = list(REGISTRIES[kind].names())
+        definitions[model]["allOf"] = [
+            {
+                "if": {"properties": {kind: {"const": name}}, "required": [kind]},
+                "then": {"properties": {"settings": {"$ref": f"#/$defs/{kind}_{name}"}}},
+            }
+            for name in REGISTRIES[kind].names()
+        ]
+    return schema
+
+
+@cache
+def _pieces() -> dict[str, dict[str, Any]]:
+    return json.loads(PIECES.read_text())
+
+
+def check_settings(kind: str, name: str, settings: dict[str, Any], context: str) -> None:
+    """Check the settings of one piece by its generated schema.
+
+    Raises:
+        UnknownNameError: the piece is not registered.
+        FlowpriorError: a setting is misspelt, or its value does not fit.
+    """
+    registry = REGISTRIES[kind]
+    if name not in registry.names():
+        raise UnknownNameError(kind, name, registry.names())
+    schema = _pieces().get(kind, {}).get(name) or registry.get(name).Settings.model_json_schema()
+    known = schema.get("properties", {})
+    for key, value in settings.items():
+        if key not in known:
+            raise FlowpriorError(f"{context}: {unknown_name_message('setting', key, known)}")
+        try:
+            jsonschema.validate(value, {**known[key], "$defs": schema.get("$defs", {})})
+        except jsonschema.ValidationError as error:
+            raise FlowpriorError(f"{context}: {key}: {error.message}") from None
+
+
+def check_pieces(experiment: Experiment) -> None:
+    """Check the image source and every flow, operator and solver that an experiment names, with all their settings.
+
+    Raises:
+        FlowpriorError: for the first that is wrong.
+    """
+    if experiment.data.source not in images.names():
+        raise UnknownNameError("image source", experiment.data.source, images.names())
+    for name, prior in experiment.priors.items():
+        check_settings("flow", prior.flow, prior.settings, f"prior '{name}'")
+    for name, problem in experiment.tasks.items():
+        check_settings("operator", problem.operator, problem.settings, f"task '{name}'")
+    for method in experiment.methods:
+        solver = experiment.solver_of(method)
+        check_settings("solver", solver, {}, f"method '{method}'")
+        for task in experiment.tasks_of(method):
+            for point in experiment.points(method, task):
+                check_settings("solver", solver, point.settings, f"method '{method}', task '{task}'")

@@ -1,0 +1,161 @@
+"""A flow with fixed weights, run by the compiled kernel; to a solver it is the flow itself."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowprior.models.flows.base import Flow
+from flowprior.models.flows.fixed.compiled import kernel
+from flowprior.models.flows.fixed.density import FixedDensity
+from flowprior.models.flows.fixed.networks import NotFoldableError
+from flowprior.models.flows.fixed.program import folded
+from flowprior.models.flows.fixed.rooms import Room, Rooms
+from flowprior.models.flows.fixed.written import Written
+
+_FORWARD, _FORWARD_GRADIENT, _INVERSE, _INVERSE_GRADIENT = range(4)
+#: Rooms kept: those of a full batch and of a last, smaller one.
+_ROOMS = 2
+#: Flows with more weights than the caches hold run several groups of images at once, so that weights are fetched less.
+_HEAVY, _GROUPS = 1_000_000, 8
+
+
+def kernel_for(flow: Flow) -> ctypes.CDLL:
+    """The kernel, if it can run a flow of this kind of numbers.
+
+    Raises:
+        NotFoldableError: there is none, or the flow is not in float32 on the CPU.
+    """
+    library, reference = kernel(), next(flow.parameters())
+    if library is None or reference.device.type != "cpu" or reference.dtype != torch.float32:
+        raise NotFoldableError(f"{reference.dtype} on {reference.device}, kernel: {library is not None}")
+    return library
+
+
+def checked_rows(rows: Tensor, dimensions: int) -> Tensor:
+    """Rows as the kernel reads them.
+
+    Raises:
+        ValueError: not float32 (N, dimensions) on the CPU.
+    """
+    if rows.dtype != torch.float32 or rows.device.type != "cpu" or rows.shape[1:] != (dimensions,):
+        raise ValueError(
+            f"the kernel takes float32 rows (N, {dimensions}) on the CPU, got {rows.dtype} {tuple(rows.shape)} on "
+            f"{rows.device}; convert them, or ask the flow itself"
+        )
+    return rows.contiguous()
+
+
+def groups_at_once(flow: Flow) -> int:
+    """Most groups of images that the kernel runs side by side."""
+    return _GROUPS if sum(parameter.numel() for parameter in flow.parameters()) > _HEAVY else 1
+
+
+class FixedFlow(FixedDensity):
+    """Forward, inverse and density of a flow whose weights do not change, on the CPU in float32.
+
+    It copies what it needs; later changes of the flow's weights do not reach it. Threads: those torch has, or
+    `with_threads`.
+
+    Args:
+        flow: the flow.
+
+    Raises:
+        NotFoldableError: it has a layer that the kernel does not know, is not in float32 on the CPU, or there is no
+            kernel on this machine.
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        library = kernel_for(flow)
+        super().__init__(flow)
+        self._library = library
+        self._threads: int | None = None
+        self._rooms = Rooms(_ROOMS)
+        with torch.no_grad():
+            program = folded(flow)
+            self._written = Written(library, program, flow, inverses=True)
+            self._written.write(program)
+        self._struct = self._written.struct
+        self._lanes = int(library.lanes())
+        self._most_groups = groups_at_once(flow)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Flow.forward`."""
+        z, log_det = _Pass.apply(self, _FORWARD, x.flatten(1))
+        return z, log_det
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Flow.inverse`."""
+        x, log_det = _Pass.apply(self, _INVERSE, z)
+        return x.reshape(-1, *self.shape), log_det
+
+    def with_threads(self, threads: int) -> FixedFlow:
+        """The same flow on so many threads, however many torch has."""
+        other = copy.copy(self)
+        other._threads, other._rooms = threads, Rooms(_ROOMS)
+        return other
+
+    @property
+    def threads(self) -> int:
+        """How many threads share a batch."""
+        return min(self._threads or torch.get_num_threads(), int(self._library.most_threads()))
+
+    def bytes_per_image(self) -> int:
+        """What a pass keeps of each image for its gradient."""
+        return int(self._library.saved_bytes(ctypes.byref(self._struct), 1, 0)) // self._lanes
+
+    def room(self, count: int) -> Room:
+        """Where a pass over `count` images leaves what its gradient needs, divided so that every thread has work."""
+        groups, threads = math.ceil(count / self._lanes), self.threads
+        at_once = max(1, min(self._most_groups, groups // threads))
+        struct = ctypes.byref(self._struct)
+        size = math.ceil(groups / at_once) * int(self._library.saved_bytes(struct, at_once, 0))
+        buffers = threads * int(self._library.scratch_bytes(struct, at_once))
+        return self._rooms.take(at_once, threads, size, buffers)
+
+    def leave(self, room: Room) -> None:
+        """Keep a room for the next pass."""
+        self._rooms.leave(room)
+
+    def run(self, number: int, rows: Tensor, by_log_det: Tensor | None, room: Room) -> tuple[Tensor, Tensor]:
+        """One pass of the kernel over rows (N, D): 0 forward, 1 its gradient, 2 inverse, 3 its gradient."""
+        rows = checked_rows(rows, self.dimensions)
+        out, log_det = torch.empty_like(rows), rows.new_empty(len(rows))
+        addresses = (
+            rows.data_ptr(),
+            by_log_det.data_ptr() if by_log_det is not None else None,
+            out.data_ptr(),
+            log_det.data_ptr(),
+            room.saved.data_ptr(),
+            room.scratch.data_ptr(),
+        )
+        self._library.run(ctypes.byref(self._struct), number, len(rows), room.at_once, room.threads, *addresses)
+        return out, log_det
+
+
+class _Pass(torch.autograd.Function):
+    """A pass of the kernel, with its gradient by the rows it was given."""
+
+    @staticmethod
+    def forward(ctx: Any, flow: FixedFlow, number: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.flow, ctx.number, ctx.room = flow, number, flow.room(len(rows))
+        result = flow.run(number, rows.detach(), None, ctx.room)
+        if not ctx.needs_input_grad[2]:
+            flow.leave(ctx.room)
+            ctx.room = None
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor]:  # type: ignore[override]
+        by_rows, by_log_det = gradients
+        if ctx.room is None:
+            raise RuntimeError("a pass of a fixed flow has one gradient, taken once; evaluate it again")
+        by_input = ctx.flow.run(ctx.number + 1, by_rows, by_log_det.contiguous(), ctx.room)[0]
+        ctx.flow.leave(ctx.room)
+        ctx.room = None
+        return None, None, by_input

@@ -1,0 +1,121 @@
+"""The gradient of a flow's likelihood by its weights, run by the compiled kernel: what training asks."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flowprior.models.flows.base import Flow, standard_normal_log_prob
+from flowprior.models.flows.fixed.flow import checked_rows, groups_at_once, kernel_for
+from flowprior.models.flows.fixed.program import Program, folded
+from flowprior.models.flows.fixed.rooms import Rooms
+from flowprior.models.flows.fixed.written import Written
+
+#: Rooms kept: more threads than these that ask at once find no room left for them.
+_MOST_THREADS = 64
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one part of a batch adds.
+
+    Attributes:
+        neg_log_prob: -log p in nats, summed over its images; float64.
+        by_constants: the gradient of that by all folded constants, one after the other (P,).
+        images: how many images it had.
+    """
+
+    neg_log_prob: Tensor
+    by_constants: Tensor
+    images: int
+
+
+class FixedLikelihood:
+    """-log p of images and its gradient by a flow's weights, for one step of training after another.
+
+    Gradients by the folded constants come from the kernel, one pass over forward and backward while an image's
+    activations are in the caches; autograd carries them through the folding to the weights.
+
+    Args:
+        flow: the flow, float32 on the CPU.
+
+    Raises:
+        NotFoldableError: as `FixedFlow`.
+
+    Example:
+        >>> likelihood = FixedLikelihood(flow)  # doctest: +SKIP
+        >>> likelihood.refresh()  # after every change of the weights  # doctest: +SKIP
+        >>> gradients = likelihood.gradients([likelihood.share(images)])  # doctest: +SKIP
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        self._library = kernel_for(flow)
+        self._flow, self._parameters = flow, list(flow.parameters())
+        with torch.no_grad():
+            self._written = Written(self._library, folded(flow), flow, inverses=False)
+        self._most_groups = groups_at_once(flow)
+        self._rooms = Rooms(_MOST_THREADS)
+        self._program: Program | None = None
+        self._constants: list[Tensor] = []
+
+    def refresh(self) -> None:
+        """Take the flow's weights as they are now."""
+        self._program = folded(self._flow)
+        self._constants = self._written.write(self._program)
+
+    def share(self, images: Tensor) -> Share:
+        """Of images (N, C, H, W) in [0, 1], on the calling thread; several threads may ask at once."""
+        rows = checked_rows(images.detach().flatten(1), self._flow.dimensions)
+        lanes = int(self._library.lanes())
+        at_once = max(1, min(self._most_groups, -(-len(rows) // lanes)))
+        struct = ctypes.byref(self._written.struct)
+        latents, log_det = torch.empty_like(rows), rows.new_empty(len(rows))
+        gradients = rows.new_zeros(sum(self._written.sizes))
+        sizes = (self._library.saved_bytes(struct, at_once, 1), self._library.scratch_bytes(struct, at_once))
+        room = self._rooms.take(at_once, 1, *sizes)
+        memory = (rows, latents, log_det, gradients, room.saved, room.scratch)
+        self._library.learn(struct, len(rows), at_once, *(tensor.data_ptr() for tensor in memory))
+        self._rooms.leave(room)
+        log_prob = standard_normal_log_prob(latents) + log_det
+        return Share(-log_prob.double().sum(), gradients, len(rows))
+
+    def gradients(self, shares: list[Share], scale: float = 1.0) -> tuple[Tensor, ...]:
+        """Gradients of `scale` times the summed -log p by the flow's parameters, in their order.
+
+        Args:
+            shares: of all parts of the batch, since the last `refresh`.
+            scale: such as one over the number of images.
+        """
+        if self._program is None:
+            raise RuntimeError("no weights were taken yet; call refresh() after each change of them")
+        flat = functools.reduce(torch.add, (share.by_constants for share in shares)) * scale
+        parts = [
+            _as(tensor, part) for part, tensor in zip(flat.split(self._written.sizes), self._constants, strict=True)
+        ]
+        log_det = self._program.log_det
+        # What no image changes enters each of them once, with a minus.
+        by_log_det = log_det.new_full((), -scale * sum(share.images for share in shares))
+        # Most weights are constants themselves; autograd takes the others through the folding.
+        known = {id(constant): part for constant, part in zip(self._constants, parts, strict=True) if constant.is_leaf}
+        ends = [(c, part) for c, part in zip(self._constants, parts, strict=True) if not c.is_leaf]
+        if log_det.requires_grad:
+            ends.append((log_det, by_log_det))
+        inner = [parameter for parameter in self._parameters if id(parameter) not in known]
+        found: tuple[Tensor, ...] = ()
+        if inner:
+            outputs, by_outputs = zip(*ends, strict=True)
+            found = torch.autograd.grad(outputs, inner, by_outputs)
+        known |= {id(parameter): gradient for parameter, gradient in zip(inner, found, strict=True)}
+        return tuple(known[id(parameter)] for parameter in self._parameters)
+
+
+def _as(constant: Tensor, values: Tensor) -> Tensor:
+    """A constant's gradient from the kernel, which has a weight's input channels last: (out, k, k, in)."""
+    if constant.ndim == 1:
+        return values
+    outputs, inputs, height, width = constant.shape
+    return values.view(outputs, height, width, inputs).permute(0, 3, 1, 2)

@@ -1,0 +1,138 @@
+"""A flow written down as a list of plain steps with folded constants, for the compiled kernel and for torch.
+
+Folding is torch arithmetic on the flow's weights: gradients by the constants lead back to gradients by the weights.
+Actnorms and 1x1 matrices that follow each other become one affine map per pixel with its inverse; gains, biases and
+norms inside coupling networks become part of the convolutions; log-determinants that no image changes are one number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from flowprior.models.flows.base import Flow
+from flowprior.models.flows.fixed.linear import Row, affines, log_det_of
+from flowprior.models.flows.fixed.networks import Convolution, Ending, NotFoldableError, convolutions_of, ended
+from flowprior.models.flows.layers import (
+    ActNorm,
+    Bijection,
+    Chain,
+    Coupling,
+    HaarSqueeze,
+    Mixing,
+    Squeeze,
+    additive,
+    sigmoid_affine,
+    tanh_affine,
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a flow, in its forward direction.
+
+    Attributes:
+        kind: squeeze, haar (a squeeze by the wavelet), affine, scale, coupling or split.
+        shape: (C, H, W) of its input.
+        matrix: affine: (C, C), with `shift` (C,); scale: its diagonal (C,), likewise.
+        network: coupling: convolutions of its network; log-scales come first, then shifts.
+        rule: coupling: how log-scales are bounded.
+        swap: coupling: whether the second half is kept.
+        keep: split: channels that go on; the rest is latent, from `offset` of the latent vector on.
+    """
+
+    kind: Literal["squeeze", "haar", "affine", "scale", "coupling", "split"]
+    shape: tuple[int, int, int]
+    matrix: Tensor | None = None
+    shift: Tensor | None = None
+    network: tuple[Convolution, ...] = ()
+    rule: Literal["tanh", "sigmoid", "additive"] = "additive"
+    swap: bool = False
+    keep: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Program:
+    """All steps of a flow, and the log-determinant that does not depend on the image: one number, in float64."""
+
+    steps: tuple[Step, ...]
+    log_det: Tensor
+
+
+def folded(flow: Flow) -> Program:
+    """Write a flow down as steps.
+
+    Raises:
+        NotFoldableError: it has a layer that no step stands for.
+    """
+    steps: list[Step] = []
+    rows: list[Row] = []
+    at: list[int] = []
+    endings: dict[int, Ending] = {}
+    offset, shape = 0, flow.shape
+    for level, keep in zip(flow.levels, (*flow.carried, 0), strict=True):
+        row: list[ActNorm | Mixing] = []
+        for layer in [*_layers(level), None]:
+            if isinstance(layer, ActNorm | Mixing):
+                row.append(layer)
+                continue
+            if row:
+                rows.append(tuple(row))
+                at.append(len(steps))
+                steps.append(Step("affine", shape))
+                row = []
+            if isinstance(layer, Coupling):
+                step, endings[len(steps)] = _coupling(layer, shape)
+                steps.append(step)
+            elif layer is not None:
+                steps.append(Step("haar" if isinstance(layer, HaarSqueeze) else "squeeze", shape))
+                shape = (4 * shape[0], shape[1] // 2, shape[2] // 2)
+        steps.append(Step("split", shape, keep=keep, offset=offset))
+        offset += (shape[0] - keep) * shape[1] * shape[2]
+        shape = (keep, *shape[1:])
+    for number, (matrix, shift) in zip(at, affines(rows), strict=True):
+        kind: Literal["affine", "scale"] = "affine" if matrix.ndim == 2 else "scale"
+        steps[number] = replace(steps[number], kind=kind, matrix=matrix, shift=shift)
+    for number, last in zip(endings, ended(list(endings.values())), strict=True):
+        steps[number] = replace(steps[number], network=(*steps[number].network, last))
+    areas = [math.prod(steps[number].shape[1:]) for number in at]
+    return Program(tuple(steps), flow._range_log_det + log_det_of(rows, areas))
+
+
+def pixels_per_weight(program: Program) -> float:
+    """How many pixels of an image a weight of the coupling networks meets, on average."""
+    uses = weights = 0
+    for convolution in (convolution for step in program.steps for convolution in step.network):
+        height, width = convolution.output_side
+        uses += convolution.weight.numel() * height * width
+        weights += convolution.weight.numel()
+    return uses / max(1, weights)
+
+
+def _layers(level: nn.Module) -> Iterable[Bijection]:
+    if isinstance(level, Chain):
+        for part in level.parts:
+            yield from _layers(part)
+    elif isinstance(level, ActNorm | Mixing | Coupling | Squeeze | HaarSqueeze):
+        yield level
+    else:
+        raise NotFoldableError(type(level).__name__)
+
+
+_RULES: dict[Any, str] = {tanh_affine: "tanh", sigmoid_affine: "sigmoid", additive: "additive"}
+
+
+def _coupling(layer: Coupling, shape: tuple[int, int, int]) -> tuple[Step, Ending]:
+    """A coupling without its last convolution, and what that is made from."""
+    rule = _RULES.get(layer.scale_shift)
+    if rule is None or shape[0] % 2:
+        raise NotFoldableError(f"coupling rule {layer.scale_shift}, {shape[0]} channels")
+    network, last = convolutions_of(layer.network, shape[1:])
+    # A sigmoid's scales stand at even channels; steps have them first.
+    last = replace(last, even_first=rule == "sigmoid")
+    return Step("coupling", shape, network=network, rule=rule, swap=layer.swap), last  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Batched optimisers over many small problems at once: every row is its own problem."""
