@@ -121,6 +121,20 @@ class Flow(nn.Module):
         assert h is not None
         return (h - self.low) / (self.high - self.low), total
 
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of one latent: flat."""
+        return (self.dimensions,)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Latents F(x) (N, D) of images."""
+        z: Tensor = self(x)[0]
+        return z
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images G(z) (N, C, H, W), not clipped."""
+        return self.inverse(z)[0]
+
     def log_prob(self, x: Tensor) -> Tensor:
         """Log p(x) in nats of images in [0, 1], as a continuous density; shape (N,)."""
         z, log_det = self(x)

@@ -1,0 +1,113 @@
+"""What a model can do, as protocols: a solver names the one it needs, and any model that has it will do.
+
+| protocol | gives | who has it |
+|---|---|---|
+| `Decodes` | `latent_shape`, `decode(z) -> x` | flows, generators |
+| `Density` | `log_prob(x)` | flows, the Gaussian |
+| `Invertible` | both, `encode(x)`, log-determinants | flows |
+| `Denoises` | `denoise(x, std) -> x` | the Gaussian, networks trained to |
+| `Velocity` | `velocity(x, time)` | flow matching |
+| `LinearGaussian` | the posterior in closed form, given an operator | the Gaussian |
+| `Solves` | `solve(operator, y) -> x`: weights made for one task | networks trained for it |
+
+Images are float (N, C, H, W) in [0, 1] throughout; `shape` is (C, H, W).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from flowprior.operators.base import Operator
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Anything that stands behind a solver as its prior: it is made for images of one shape."""
+
+    shape: tuple[int, int, int]
+
+
+@runtime_checkable
+class Decodes(Model, Protocol):
+    """A map from latents, of a shape of their own, to images; latents are standard normal unless it says otherwise."""
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of one latent."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images G(z) (N, C, H, W), not clipped, of latents (N, *latent_shape)."""
+
+
+@runtime_checkable
+class Density(Model, Protocol):
+    """A density over images."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log p(x) in nats of images in [0, 1], as a continuous density (N,)."""
+
+
+@runtime_checkable
+class Invertible(Decodes, Density, Protocol):
+    """A bijection between images and latents of as many values."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Latents (N, *latent_shape) of images."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`encode(x)` and log |det dz/dx| (N,), in nats."""
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """`decode(z)` and log |det dx/dz| (N,), in nats."""
+
+
+@runtime_checkable
+class Denoises(Model, Protocol):
+    """An estimate of the clean image under white Gaussian noise."""
+
+    def denoise(self, x: Tensor, std: float | Tensor) -> Tensor:
+        """The posterior mean, or an estimate of it.
+
+        Args:
+            x: noisy images (N, C, H, W).
+            std: standard deviation of the noise, on values in [0, 1]; one for all, or one for each image (N,).
+        """
+
+
+@runtime_checkable
+class Velocity(Model, Protocol):
+    """A velocity field that carries noise at time 0 to images at time 1."""
+
+    def velocity(self, x: Tensor, time: float | Tensor) -> Tensor:
+        """dx/dt at images x (N, C, H, W) and a time in [0, 1], one for all or one for each image (N,)."""
+
+
+@runtime_checkable
+class LinearGaussian(Density, Protocol):
+    """A Gaussian over images: what is seen of it through a linear operator has closed forms."""
+
+    def observed(self, operator: Operator) -> Any:
+        """What every posterior under an operator needs, whatever the noise; see `flowprior.models.gaussian`."""
+
+
+@runtime_checkable
+class Solves(Model, Protocol):
+    """Weights made for one task: from a measurement to the image at once."""
+
+    def solve(self, operator: Operator, y: Tensor) -> Tensor:
+        """Images (N, C, H, W), not clipped, from measurements (N, *operator.measurement_shape)."""
+
+
+def missing(model: object, wanted: type) -> list[str]:
+    """What a model lacks of a protocol, by name; empty if it has all of it.
+
+    Example:
+        >>> missing(object(), Density)
+        ['log_prob', 'shape']
+    """
+    protocols = [base for base in wanted.__mro__ if getattr(base, "_is_protocol", False) and base is not Protocol]
+    named = {name for base in protocols for name in (*vars(base), *vars(base).get("__annotations__", {}))}
+    return sorted(name for name in named if not name.startswith("_") and not hasattr(model, name))
