@@ -18,6 +18,8 @@ from flowprior.errors import FlowpriorError, one_line_errors
 if TYPE_CHECKING:
     import pandas as pd
 
+    from flowprior.models.flows.base import Flow
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -184,10 +186,9 @@ def restore(
     """Restore one picture. A picture larger than the flow's is solved in overlapping tiles."""
     from flowprior.experiment import restoring
     from flowprior.experiment.params import load_experiment
-    from flowprior.models import flows
 
     experiment = load_experiment(params)
-    flow = flows.load(checkpoint)
+    flow = _flow(checkpoint)
     settings = restoring.settings_for(experiment, task, method, _settings(setting or []))
     restored, diverged = restoring.restore_file(
         picture,
@@ -250,6 +251,15 @@ def ui(
     from flowprior.tracking import serve
 
     serve(Path.cwd(), port)
+
+
+def _flow(checkpoint: Path) -> Flow:
+    """A flow of a folder, or of MLflow's registry; a path drops one of the two slashes of an address."""
+    from flowprior import tracking
+    from flowprior.models import flows
+
+    place = checkpoint.as_posix()
+    return tracking.load_flow(place) if place.startswith("models:/") else flows.load(checkpoint)
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:

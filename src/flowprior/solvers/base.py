@@ -15,6 +15,7 @@ from flowprior.errors import FlowpriorError
 from flowprior.models.capabilities import Invertible, missing
 from flowprior.operators.base import Operator
 from flowprior.registry import SettingsModel
+from flowprior.solvers.registry import REGISTRY
 
 #: From images (N, C, H, W) to named values per image (N,); called at recorded steps, outside the clock.
 Observer = Callable[[Tensor], dict[str, Tensor]]
@@ -159,8 +160,6 @@ def solve(
         UnknownNameError: no such solver, naming the nearest.
         FlowpriorError: a setting is misspelt or out of range, shapes do not fit, or the prior is of another kind.
     """
-    from flowprior.solvers import REGISTRY
-
     solver = REGISTRY.get(name)(REGISTRY.settings(name, settings))
     if y.ndim != 4 or tuple(y.shape[1:]) != tuple(operator.measurement_shape):
         wanted = ", ".join(map(str, operator.measurement_shape))

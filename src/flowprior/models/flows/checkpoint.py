@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from flowprior.errors import FlowpriorError
 from flowprior.models.flows.base import Flow
+from flowprior.models.flows.registry import build
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
@@ -53,8 +54,6 @@ def load_flow(folder: str | Path) -> Flow:
     Raises:
         FlowpriorError: the folder is no checkpoint, a file is damaged, or the weights are of another architecture.
     """
-    from flowprior.models import flows
-
     folder = Path(folder)
     try:
         config = json.loads((folder / CONFIG).read_text())
@@ -65,7 +64,7 @@ def load_flow(folder: str | Path) -> Flow:
         ) from None
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise FlowpriorError(f"{folder / CONFIG} is not a flow's description ({error}); train the flow again") from None
-    flow = flows.build(name, shape, **settings)
+    flow = build(name, shape, **settings)
     try:
         weights = load_file(folder / WEIGHTS)
     except FileNotFoundError:
