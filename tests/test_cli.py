@@ -12,10 +12,10 @@ from report_fixture import fabricate, tiny_experiment
 from flowprior import operators, solvers
 from flowprior.cli import main
 from flowprior.experiment import restoring
-from flowprior.experiment.params import TaskSettings
 from flowprior.experiment.schema import generate_index, generate_schema
 from flowprior.models import flows
 from flowprior.models.flows.checkpoint import save_flow
+from flowprior.operators.task import TaskSettings
 
 ROOT = Path(__file__).parents[1]
 SIDE = 8

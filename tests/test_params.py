@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import DataSettings, Experiment, experiment_from, labels_of, load_experiment
+from flowprior.experiment.params import Experiment, experiment_from, labels_of, load_experiment
 from flowprior.experiment.pieces import PIECES
 from flowprior.experiment.plan import check_names, jobs, splits_of, without_missing_solvers
 from flowprior.experiment.schema import REGISTRIES, generate_index, generate_schema
+from flowprior.images.settings import DataSettings
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "params").glob("*.yaml"))

@@ -18,12 +18,12 @@ from torch import Tensor
 from flowprior import models, operators, solvers
 from flowprior.errors import FlowpriorError
 from flowprior.evaluation.metrics import psnr, psnr_chavez2021, ssim
-from flowprior.experiment.params import TaskSettings
 from flowprior.images import load
 from flowprior.images.quantise import targets, to_pixels
 from flowprior.models import flows
 from flowprior.models.flows.base import Flow
 from flowprior.models.gaussian import Gaussian
+from flowprior.operators.task import TaskSettings
 from flowprior.progress import Progress
 from flowprior.solvers.base import Result
 

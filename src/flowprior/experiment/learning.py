@@ -26,7 +26,7 @@ from flowprior.models import flows
 from flowprior.models.flows.checkpoint import save_flow
 from flowprior.models.flows.samples import TEMPERATURES, sample_rows, save_grid
 from flowprior.progress import Progress
-from flowprior.training import train
+from flowprior.training.loop import train
 from flowprior.training.ranks import joined_ranks
 
 

@@ -7,9 +7,7 @@ JSON schema.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -18,66 +16,14 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from flowprior.errors import FlowpriorError, UnknownNameError
+from flowprior.images.settings import DataSettings
+from flowprior.operators.task import TaskSettings
 from flowprior.registry import SettingsModel, validated
+from flowprior.training.settings import TrainingSettings
 
 #: Stands for the prior of a method that asks none.
 NO_PRIOR = "none"
-SPLITS = ("train", "validation", "test")
 Scalar = float | int | str | bool
-#: Of the networks inside a flow; what they change, and log-determinants, are float32.
-Precision = Literal["float32", "bf16"]
-
-
-class DataSettings(SettingsModel):
-    """Where images come from and how they are prepared."""
-
-    source: str = Field("photos", description="photos, celeba or folder")
-    path: str | None = Field(None, description="where the raw images lie; default: data/<source>")
-    url: str | None = Field(None, description="where to download a missing archive from (celeba)")
-    checksum: str | None = Field(
-        None,
-        description="expected checksum of the archive, as 'sha256:...' or 'md5:...'; a mismatch is an error",
-    )
-    resolution: int = Field(32, ge=4, le=1024, description="side of the prepared images in pixels")
-    train: int | None = Field(None, ge=1, description="how many training images; null: all there are")
-    validation: int | None = Field(None, ge=1, description="how many validation images are prepared; null: all")
-    test: int | None = Field(None, ge=1, description="how many test images are prepared; null: all")
-
-    @property
-    def raw(self) -> str:
-        """Folder of the raw images."""
-        return self.path or f"data/{self.source}"
-
-    @property
-    def key(self) -> str:
-        """Name of the prepared data set: readable, and different whenever the settings differ."""
-        facts = self.model_dump(exclude={"url"})
-        return f"{self.source}-{self.resolution}px-{fingerprint(facts)}"
-
-
-class TrainingSettings(SettingsModel):
-    """How a flow is trained by maximum likelihood."""
-
-    steps: int = Field(3000, ge=1, description="optimiser steps")
-    batch: int = Field(32, ge=1, description="images per step")
-    learning_rate: float = Field(2e-3, gt=0, description="peak rate of Adam")
-    beta1: float = Field(0.9, ge=0, lt=1, description="Adam's first decay")
-    beta2: float = Field(0.999, ge=0, lt=1, description="Adam's second decay")
-    warmup: int = Field(100, ge=0, description="steps of linear warm-up")
-    schedule: Literal["constant", "cosine"] = Field("cosine", description="rate after the warm-up")
-    clip_value: float | None = Field(None, gt=0, description="clip each gradient entry to this magnitude")
-    clip_norm: float | None = Field(100.0, gt=0, description="clip the gradient's total norm")
-    ema: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights; 0: none")
-    noise_std: float = Field(
-        0.0, ge=0, description="Gaussian noise added to training images, on values in [0, 1]: a smoother density"
-    )
-    flips: bool = Field(True, description="mirror half of the images left to right")
-    precision: Precision = Field("float32", description="of the convolutions; log-dets stay float32")
-    compile: bool = Field(
-        False, description="torch.compile the loss where torch's layers run it (on a GPU); minutes at the start"
-    )
-    validate_every: int = Field(500, ge=1, description="steps between validations and resume points")
-    patience: int | None = Field(None, ge=1, description="stop after so many validations without gain; null: never")
 
 
 class PriorSettings(SettingsModel):
@@ -86,17 +32,6 @@ class PriorSettings(SettingsModel):
     flow: str = Field(description="registered flow")
     settings: dict[str, Any] = Field(default_factory=dict, description="the flow's own settings")
     training: TrainingSettings = Field(default_factory=TrainingSettings)
-
-
-class TaskSettings(SettingsModel):
-    """One inverse problem: an operator and its noise."""
-
-    operator: str = Field(description="registered operator")
-    settings: dict[str, Any] = Field(default_factory=dict, description="the operator's own settings")
-    noise_std: float = Field(0.0, ge=0, description="standard deviation of the Gaussian noise, on values in [0, 1]")
-    as_image: bool = Field(
-        False, description="the measurement is an image like the others: clipped to [0, 1], quantised below 8 bits"
-    )
 
 
 class MethodTask(SettingsModel):
@@ -248,11 +183,6 @@ def _label(values: dict[str, Any], written: Callable[[Any], str]) -> str:
 
 def _four_digits(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def fingerprint(facts: Any) -> str:
-    """Eight hexadecimal digits that change whenever the facts do."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def experiment_from(config: dict[str, Any]) -> Experiment:

@@ -13,9 +13,10 @@ from typing import Any
 import pandas as pd
 
 from flowprior.experiment.layout import Layout, table_names
-from flowprior.experiment.params import SPLITS, Experiment
+from flowprior.experiment.params import Experiment
 from flowprior.experiment.plan import fitted_priors, jobs
 from flowprior.images.checksums import of_file
+from flowprior.images.settings import SPLITS
 from flowprior.provenance.data import pinned, raw_checksums
 from flowprior.provenance.invocation import Invocation
 from flowprior.provenance.machine import machine, versions

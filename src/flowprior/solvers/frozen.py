@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import Precision
 from flowprior.models.flows.base import Flow, FlowLike
 from flowprior.models.flows.fixed import FixedFlow, GraphedFlow, NotFoldableError, UnrolledFlow
+from flowprior.models.precision import Precision
 from flowprior.solvers.base import Context
 
 

@@ -1,5 +1,1 @@
-"""Training a flow by maximum likelihood, with exact resume."""
-
-from flowprior.training.loop import Trained, train
-
-__all__ = ["Trained", "train"]
+"""Training, with exact resume: the loop, what it is told (`settings`), and where a run stands (`state`)."""

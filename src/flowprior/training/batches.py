@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowprior.experiment.params import TrainingSettings
 from flowprior.images.quantise import dequantise
 from flowprior.randomness import generator
+from flowprior.training.settings import TrainingSettings
 
 _INITIAL = 256
 

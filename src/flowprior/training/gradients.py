@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from flowprior.experiment.params import TrainingSettings
 from flowprior.models.flows.base import Flow
 from flowprior.models.flows.fixed import FixedFlow, FixedLikelihood, NotFoldableError, Share, folded
 from flowprior.models.flows.fixed.program import pixels_per_weight
+from flowprior.training.settings import TrainingSettings
 
 #: `map` over the cores that share a batch.
 Each = Callable[[Callable[[Tensor], Any], Sequence[Tensor]], list[Any]]

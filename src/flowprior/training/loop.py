@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import TrainingSettings
 from flowprior.models.flows.base import Flow, bits_per_dim
 from flowprior.parallel import one_core_each
 from flowprior.training.batches import Batches, validation_batches
 from flowprior.training.flat import Flat
 from flowprior.training.gradients import Each, Likelihood, likelihood_of
 from flowprior.training.ranks import Ranks
+from flowprior.training.settings import TrainingSettings
 from flowprior.training.state import RunState
 
 #: Of saved states: those of another are not resumed.
