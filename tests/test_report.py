@@ -23,7 +23,7 @@ from flowprior.experiment.plan import jobs
 from flowprior.images.checksums import of_file
 from flowprior.report import Layout, build, outputs
 from flowprior.report.formats import number, signed, unit
-from flowprior.report.grids import make_grid, picture
+from flowprior.report.grids import make_grid
 from flowprior.report.lines import lines_of
 from flowprior.report.published import TABLES, table_of
 from flowprior.report.results import load
@@ -234,11 +234,6 @@ def test_the_pages_tiles_are_the_pictures_pixel_by_pixel(html, results):
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(tile.group(1)))))
     assert pixels.shape == (SIDE, SIDE, 3)
     assert np.array_equal(pixels, grid.rows[0][0].pixels)
-
-
-@pytest.mark.parametrize("shape", [(5, 8, 8), (30,), (1, 30)])
-def test_a_measurement_that_is_no_picture_is_a_blank_one(shape):
-    assert picture(np.zeros(shape, np.float32)).shape == (1, 1, 3)
 
 
 def test_five_bit_targets_are_shown_with_five_bits(tmp_path):
