@@ -56,6 +56,7 @@ def small_flow(name, shape=(3, 8, 8), dtype=torch.float64, scale=0.1, **settings
 OPERATOR_SETTINGS = {
     "box_blur": [{"size": size} for size in (3, 1, 5, 7)],
     "center_mask": [{}, {"start": 0.5, "stop": 0.5}, {"start": 0.0, "stop": 0.6}, {"start": 0.0, "stop": 1.0}],
+    "gaussian_sensing": [{"measurements": 12}, {"measurements": 1}, {"measurements": 35, "seed": 5}],
 }
 #: (operator, shape of its images, settings): images that are not square, in colour and grey.
 OPERATOR_CASES = [

@@ -188,12 +188,46 @@ def test_blur_is_the_mean_of_nine():
     [
         ("box_blur", {"size": 4}, "size must be odd, got 4"),
         ("box_blur", {"sise": 3}, "unknown setting 'sise'; did you mean 'size'"),
+        ("gaussian_sensing", {"measurements": 145}, r"at most the 144 values of an image \(3, 8, 6\), got 145"),
+        ("gaussian_sensing", {"measurements": 0}, "measurements: .* greater than or equal to 1, got 0"),
+        ("gaussian_sensing", {}, "measurements: Field required"),
         ("center_mask", {"start": 0.8}, "start must not exceed stop, got start 0.8 and stop 0.7"),
     ],
 )
 def test_bad_settings(name, settings, message):
     with pytest.raises(FlowpriorError, match=message):
         operators.build(name, SHAPE, **settings)
+
+
+def test_sensing_is_normalised_and_follows_its_seed_row_by_row():
+    shape, many = (3, 16, 16), 700
+    matrix = operators.build("gaussian_sensing", shape, measurements=many).matrix() * many**0.5
+    assert matrix.mean().abs() < 0.005
+    assert matrix.std().item() == pytest.approx(1, abs=0.005)
+    # Rows are drawn in blocks, of which none enters: fewer are the first of many.
+    few = operators.build("gaussian_sensing", shape, measurements=513).matrix() * 513**0.5
+    torch.testing.assert_close(few, matrix[:513], rtol=1e-6, atol=1e-6)
+    other = operators.build("gaussian_sensing", shape, measurements=many, seed=1).matrix() * many**0.5
+    assert (other * matrix).mean().abs() < 0.01
+
+
+@pytest.mark.parametrize("count", [700, 768])
+def test_sensing_larger_than_a_block_has_its_pseudo_inverse(count):
+    sensing = operators.build("gaussian_sensing", (3, 16, 16), measurements=count)
+    y = torch.randn(2, count, dtype=torch.float64)
+    wanted = y @ torch.linalg.pinv(sensing.matrix()).T
+    torch.testing.assert_close(sensing.A_dagger(y).flatten(1), wanted, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(sensing.A(sensing.A_dagger(y.float())), y.float(), rtol=0, atol=1e-2)
+
+
+def test_sensing_draws_and_factors_its_matrix_once(monkeypatch):
+    sensing = operators.build("gaussian_sensing", SHAPE, measurements=20)
+    y = sensing.A(torch.rand(1, *SHAPE))
+    first = sensing.A_dagger(y)
+    monkeypatch.setattr("flowprior.operators.gaussian_sensing.keyed_rows", None)
+    monkeypatch.setattr("torch.linalg.cholesky_ex", None)
+    assert torch.equal(sensing.A_dagger(sensing.A(torch.rand(0, *SHAPE))), first[:0])
+    assert torch.equal(sensing.A_dagger(y), first)
 
 
 def test_unknown_operator_names_the_nearest():
