@@ -15,7 +15,7 @@ from flowprior import operators
 from flowprior.evaluation import evaluate, psnr, psnr_chavez2021, ssim
 from flowprior.experiment.layout import Step
 from flowprior.experiment.params import Experiment
-from flowprior.experiment.plan import SOLVED_SPLITS, jobs
+from flowprior.experiment.plan import SOLVED_SPLITS, is_baseline, jobs
 from flowprior.images.quantise import to_float, to_pixels
 from flowprior.provenance.job import JobFacts
 from flowprior.report import Layout
@@ -228,6 +228,7 @@ def _rows(experiment, job, point, target, restored) -> pd.DataFrame:
             "method": job.method,
             "solver": experiment.solver_of(job.method),
             "prior": job.prior,
+            "baseline": is_baseline(experiment, job.method),
             "setting": point.label,
             "settings": json.dumps(point.settings),
             "paper": point.paper,

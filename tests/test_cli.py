@@ -14,7 +14,7 @@ from flowprior.cli import main
 from flowprior.errors import FlowpriorError
 from flowprior.experiment import restoring
 from flowprior.experiment.params import TaskSettings
-from flowprior.experiment.schema import generate_pieces, generate_schema
+from flowprior.experiment.schema import generate_index, generate_schema
 from flowprior.models import flows
 from flowprior.models.flows.checkpoint import save_flow
 
@@ -77,11 +77,11 @@ def test_check_says_what_would_run(flowprior):
 
 def test_schema_writes_both_schemas(flowprior, tmp_path, monkeypatch):
     (tmp_path / "workflow" / "schemas").mkdir(parents=True)
-    monkeypatch.setattr("flowprior.experiment.schema.PIECES", tmp_path / "pieces.json")
+    monkeypatch.setattr("flowprior.experiment.pieces.PIECES", tmp_path / "pieces.json")
     flowprior("schema", "--root", tmp_path)
     written = json.loads((tmp_path / "workflow/schemas/experiment.schema.json").read_text())
     assert written == generate_schema()
-    assert json.loads((tmp_path / "pieces.json").read_text()) == generate_pieces()
+    assert json.loads((tmp_path / "pieces.json").read_text()) == generate_index()
 
 
 def test_show_prints_the_summary(flowprior, tmp_path):

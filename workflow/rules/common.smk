@@ -8,11 +8,12 @@ from snakemake.utils import validate
 
 from flowprior.errors import USER_ERROR_STATUS, one_line_errors
 from flowprior.images import raw_files, raw_settings, source_of
-from flowprior.experiment.params import experiment_from
+from flowprior.experiment.params import NO_PRIOR, experiment_from
 from flowprior.experiment.plan import (
     SOLVED_SPLITS,
     check_names,
     fetched,
+    fitted_priors,
     jobs,
     without_missing_solvers,
 )
@@ -61,11 +62,16 @@ if workflow.is_main_process:
         print(f"flowprior: method '{method}' is left out: {reason}", file=sys.stderr)
 
 
+def either(names):
+    """What a wildcard may be, as an expression; of no names, nothing."""
+    return "|".join(sorted(names)) or "(?!)"
+
+
 wildcard_constraints:
-    task="|".join(EXPERIMENT.tasks),
-    method="|".join(EXPERIMENT.methods),
-    prior="|".join([*EXPERIMENT.priors, "gaussian", "none"]),
-    split="|".join(SOLVED_SPLITS),
+    task=either(EXPERIMENT.tasks),
+    method=either(EXPERIMENT.methods),
+    prior=either({job.prior for job in JOBS} | set(EXPERIMENT.priors)),
+    split=either(SOLVED_SPLITS),
     chunk=r"\d+",
 
 
@@ -92,10 +98,10 @@ def points_of(wildcards):
 
 def prior_files(wildcards):
     """What the prior of a reconstruction job is read from."""
-    if wildcards.prior == "none":
+    if wildcards.prior == NO_PRIOR:
         return {}
-    if wildcards.prior == "gaussian":
-        return {"gaussian": rules.gaussian.output.gaussian}
+    if wildcards.prior in FITTED:
+        return {"fitted": rules.fit.output.fitted.format(prior=wildcards.prior)}
     return {
         "weights": rules.train.output.weights.format(prior=wildcards.prior),
         "config": rules.train.output.config.format(prior=wildcards.prior),

@@ -1,9 +1,5 @@
-# Priors: flows by maximum likelihood, and the Gaussian with the training images' mean and covariance.
-GAUSSIAN_IF_NEEDED = (
-    [f"{RESULTS}/flows/gaussian/gaussian.npz"]
-    if any(job.prior == "gaussian" for job in JOBS)
-    else []
-)
+# Priors: flows by maximum likelihood, and models that are made of the training images at once.
+FITTED = fitted_priors(EXPERIMENT)
 
 
 rule train:
@@ -28,7 +24,7 @@ rule train:
     benchmark:
         f"{BENCHMARKS}/train/{{prior}}.tsv"
     wildcard_constraints:
-        prior="|".join(EXPERIMENT.priors),
+        prior=either(EXPERIMENT.priors),
     # First, with all cores: everything that needs a flow waits for it.
     priority: 10
     conda:
@@ -49,16 +45,18 @@ rule train:
         "../scripts/train.py"
 
 
-rule gaussian:
+rule fit:
     input:
         train=rules.prepare.output.train,
         manifest=rules.prepare.output.manifest,
     output:
-        gaussian=f"{RESULTS}/flows/gaussian/gaussian.npz",
+        fitted=f"{RESULTS}/flows/{{prior}}/{{prior}}.npz",
     log:
-        f"{LOGS}/gaussian.log",
+        f"{LOGS}/fit/{{prior}}.log",
     benchmark:
-        f"{BENCHMARKS}/gaussian.tsv"
+        f"{BENCHMARKS}/fit/{{prior}}.tsv"
+    wildcard_constraints:
+        prior=either(FITTED),
     conda:
         "../envs/flowprior.yaml"
     threads: HEAVY_THREADS
@@ -66,6 +64,6 @@ rule gaussian:
         mem_mb=growing(4000),
         runtime=growing(30),
     message:
-        "Fit the Gaussian of the training images"
+        "Fit the {wildcards.prior} of the training images"
     script:
-        "../scripts/gaussian.py"
+        "../scripts/fit.py"

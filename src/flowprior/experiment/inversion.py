@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from flowprior import operators, solvers
+from flowprior import models, operators, solvers
 from flowprior.errors import FlowpriorError
 from flowprior.evaluation.metrics import psnr, psnr_chavez2021, ssim
 from flowprior.experiment.params import TaskSettings
@@ -74,12 +74,15 @@ class Inverted:
 
 
 def load_prior(name: str, files: dict[str, str]) -> Flow | Gaussian | None:
-    """The prior of a job: a flow by its weights, the Gaussian, or none."""
-    if name == "none":
-        return None
-    if name == "gaussian":
-        return Gaussian.load(Path(files["gaussian"]))
-    return flows.load(Path(files["weights"]).parent)
+    """The prior of a job: a fitted model, one by its weights, or none.
+
+    Args:
+        name: of the prior.
+        files: "fitted" or "weights", or neither, and where that lies.
+    """
+    if "fitted" in files:
+        return models.REGISTRY.get(name).load(Path(files["fitted"]))
+    return flows.load(Path(files["weights"]).parent) if "weights" in files else None
 
 
 def invert(problem: Problem, prior: Flow | Gaussian | None, device: torch.device) -> Inverted:
@@ -127,6 +130,7 @@ def _rows(problem: Problem, point: Any, part: slice, result: Result, truth: Tens
             "method": params.method,
             "solver": params.solver,
             "prior": params.prior,
+            "baseline": solvers.REGISTRY.get(params.solver).baseline,
             "setting": point["label"],
             "settings": json.dumps(point["settings"], sort_keys=True),
             "paper": bool(point["paper"]),

@@ -20,6 +20,8 @@ from pydantic import Field, field_validator, model_validator
 from flowprior.errors import FlowpriorError, UnknownNameError
 from flowprior.registry import SettingsModel, validated
 
+#: Stands for the prior of a method that asks none.
+NO_PRIOR = "none"
 SPLITS = ("train", "validation", "test")
 Scalar = float | int | str | bool
 #: Of the networks inside a flow; what they change, and log-determinants, are float32.
@@ -169,11 +171,27 @@ class Experiment(SettingsModel):
         return self.methods[method].solver or method
 
     def priors_of(self, method: str) -> tuple[str, ...]:
-        """Priors a method runs with: flows of the experiment, 'gaussian', or 'none'."""
-        from flowprior.solvers import OTHER_PRIORS
+        """Priors a method runs with: those it names, else all that can what its solver needs, else a fitted one.
 
-        other = OTHER_PRIORS.get(self.solver_of(method))
-        return (other,) if other else tuple(self.methods[method].priors or self.priors)
+        Raises:
+            FlowpriorError: no model of the experiment can what the solver needs.
+        """
+        from flowprior.experiment.pieces import fitted_models, model_facts, solver_facts
+
+        solver = self.solver_of(method)
+        needs = solver_facts(solver).needs
+        if needs is None:
+            return (NO_PRIOR,)
+        if named := self.methods[method].priors:
+            return tuple(named)
+        able = tuple(name for name, prior in self.priors.items() if needs in model_facts(prior.flow).gives)
+        found = able or fitted_models(needs)[:1]
+        if not found:
+            raise FlowpriorError(
+                f"method '{method}' needs a model that is {needs}, and none of the experiment's is "
+                f"({', '.join(self.priors) or 'there are none'}); add one under 'priors', or leave the method out"
+            )
+        return found
 
     def tasks_of(self, method: str) -> tuple[str, ...]:
         """Tasks a method runs on, in the experiment's order."""

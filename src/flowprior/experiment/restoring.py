@@ -20,7 +20,9 @@ from torch import Tensor
 from flowprior import operators, solvers
 from flowprior.errors import FlowpriorError, UnknownNameError
 from flowprior.experiment.params import Experiment, TaskSettings
+from flowprior.experiment.pieces import model_facts, solver_facts
 from flowprior.files import replacing
+from flowprior.models import flows
 from flowprior.models.flows.base import Flow
 from flowprior.operators.base import Operator
 from flowprior.progress import Progress
@@ -43,7 +45,8 @@ def settings_for(experiment: Experiment, task: str, method: str, given: Mapping[
     if method not in experiment.methods:
         raise UnknownNameError("method", method, experiment.methods)
     solver = experiment.solver_of(method)
-    if solver in solvers.OTHER_PRIORS:
+    needs = solver_facts(solver).needs
+    if not any(needs in model_facts(flow).gives for flow in flows.names()):
         raise FlowpriorError(f"method '{method}' uses no flow; choose one that does, such as 'map'")
     if task not in experiment.tasks_of(method):
         raise FlowpriorError(f"method '{method}' has no settings for task '{task}' in experiment '{experiment.name}'")

@@ -7,22 +7,20 @@ test fails when it is out of date.
 
 from __future__ import annotations
 
-import json
-from functools import cache
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
 
-from flowprior import images, operators, solvers
+from flowprior import images, models, operators, solvers
 from flowprior.errors import FlowpriorError, UnknownNameError, unknown_name_message
+from flowprior.experiment.pieces import facts_of_model, facts_of_solver, index
 from flowprior.models import flows
 
 if TYPE_CHECKING:
     from flowprior.experiment.params import Experiment
     from flowprior.registry import Registry
 
-PIECES = Path(__file__).with_name("pieces.json")
 REGISTRIES: dict[str, Registry[Any]] = {
     "flow": flows.REGISTRY,
     "operator": operators.REGISTRY,
@@ -32,10 +30,20 @@ REGISTRIES: dict[str, Registry[Any]] = {
 
 def generate_pieces() -> dict[str, dict[str, Any]]:
     """Kind -> name -> JSON schema of the piece's settings. Imports every piece."""
-    return {
-        kind: {name: registry.get(name).Settings.model_json_schema() for name in registry.names()}
-        for kind, registry in REGISTRIES.items()
+    return {kind: _settings_schemas(registry) for kind, registry in REGISTRIES.items()}
+
+
+def generate_index() -> dict[str, dict[str, Any]]:
+    """What `pieces.json` holds: `generate_pieces`, and under "facts" what solvers and models say of themselves."""
+    facts = {
+        "solver": {name: asdict(facts_of_solver(solvers.REGISTRY.get(name))) for name in solvers.names()},
+        "model": {name: asdict(facts_of_model(models.REGISTRY.get(name))) for name in models.names()},
     }
+    return {**generate_pieces(), "facts": facts}
+
+
+def _settings_schemas(registry: Registry[Any]) -> dict[str, Any]:
+    return {name: registry.get(name).Settings.model_json_schema() for name in registry.names()}
 
 
 def generate_schema() -> dict[str, Any]:
@@ -60,11 +68,6 @@ def generate_schema() -> dict[str, Any]:
     return schema
 
 
-@cache
-def _pieces() -> dict[str, dict[str, Any]]:
-    return json.loads(PIECES.read_text())
-
-
 def check_settings(kind: str, name: str, settings: dict[str, Any], context: str) -> None:
     """Check the settings of one piece by its generated schema.
 
@@ -75,7 +78,7 @@ def check_settings(kind: str, name: str, settings: dict[str, Any], context: str)
     registry = REGISTRIES[kind]
     if name not in registry.names():
         raise UnknownNameError(kind, name, registry.names())
-    schema = _pieces().get(kind, {}).get(name) or registry.get(name).Settings.model_json_schema()
+    schema = index().get(kind, {}).get(name) or registry.get(name).Settings.model_json_schema()
     known = schema.get("properties", {})
     for key, value in settings.items():
         if key not in known:

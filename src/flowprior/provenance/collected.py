@@ -14,7 +14,7 @@ import pandas as pd
 
 from flowprior.experiment.layout import Layout, table_names
 from flowprior.experiment.params import SPLITS, Experiment
-from flowprior.experiment.plan import jobs
+from flowprior.experiment.plan import fitted_priors, jobs
 from flowprior.images.checksums import of_file
 from flowprior.provenance.data import pinned, raw_checksums
 from flowprior.provenance.invocation import Invocation
@@ -84,8 +84,7 @@ def result_files(layout: Layout) -> Iterator[Path]:
     """Every file of the results whose content is recorded, beside weights and images."""
     experiment = layout.experiment
     solved = jobs(experiment)
-    if any(job.prior == "gaussian" for job in solved):
-        yield layout.gaussian
+    yield from (layout.fitted(prior) for prior in fitted_priors(experiment))
     for task, split in layout.measured():
         yield layout.measurement(task, split)
     for job in solved:

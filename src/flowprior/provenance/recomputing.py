@@ -17,8 +17,8 @@ from flowprior.errors import FlowpriorError
 from flowprior.evaluation.rounding import psnr_interval, ssim_interval
 from flowprior.experiment.inversion import Problem, invert, load_prior
 from flowprior.experiment.layout import Layout
-from flowprior.experiment.params import Experiment
-from flowprior.experiment.plan import Job
+from flowprior.experiment.params import NO_PRIOR, Experiment
+from flowprior.experiment.plan import Job, fitted_priors
 from flowprior.images.quantise import to_float
 from flowprior.models.flows.base import Flow
 from flowprior.models.gaussian import Gaussian
@@ -141,8 +141,9 @@ class _Again:
         device = device_for(int(facts is not None and facts.device.startswith("cuda")))
         use_tensor_cores(device)
         use_threads(facts.threads if facts else 1)
-        weights = self.layout.flow(name, "weights.safetensors")
-        prior = load_prior(name, {"gaussian": str(self.layout.gaussian), "weights": str(weights)})
+        fitted = name in fitted_priors(self.layout.experiment)
+        place = self.layout.fitted(name) if fitted else self.layout.flow(name, "weights.safetensors")
+        prior = load_prior(name, {"fitted" if fitted else "weights": str(place)} if name != NO_PRIOR else {})
         tolerance = SAME_SUMS if self._same_sums(prior, facts) else OTHER_SUMS
         found = invert(self.problem, prior, device).rows.iloc[0]
         before, after = float(self.row["psnr"]), float(found["psnr"])

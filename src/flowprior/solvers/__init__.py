@@ -24,9 +24,6 @@ REGISTRY: Registry[Solver] = Registry(
     },
 )
 
-#: Solvers whose prior is not a flow: the Gaussian fitted to the training images, or none at all.
-OTHER_PRIORS = {"linear_mmse": "gaussian", "bm3d": "none"}
-
 
 def names() -> tuple[str, ...]:
     """Every registered solver."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from flowprior.errors import FlowpriorError
+from flowprior.models.capabilities import Invertible, missing
 from flowprior.operators.base import Operator
 from flowprior.registry import SettingsModel
 
@@ -88,8 +89,12 @@ class Solver(ABC):
     """
 
     name: ClassVar[str]
-    #: "flow", "gaussian" or "none".
-    prior_kind: ClassVar[str] = "flow"
+    #: The protocol of `flowprior.models.capabilities` that its prior must have; None: it asks no prior.
+    needs: ClassVar[type | None] = Invertible
+    #: Whether it is what methods with a learned prior are compared with.
+    baseline: ClassVar[bool] = False
+    #: Modules it cannot do without -> why one may be missing, and how it is installed.
+    requires: ClassVar[Mapping[str, str]] = {}
 
     #: Settings that may differ from image to image within one batch: a sweep over them is one batch.
     per_row: ClassVar[tuple[str, ...]] = ()
@@ -99,6 +104,11 @@ class Solver(ABC):
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
+
+    @classmethod
+    def skip(cls, operator: Operator) -> str | None:
+        """Why it cannot be asked to solve measurements of an operator, with the remedy; None: it can."""
+        return None
 
     @abstractmethod
     def run(self, operator: Operator, y: Tensor, prior: Any, context: Context) -> Result:
@@ -157,6 +167,8 @@ def solve(
         raise FlowpriorError(
             f"the measurement must have shape (N, {wanted}), got {tuple(y.shape)}; measure with this operator"
         )
+    if reason := solver.skip(operator):
+        raise FlowpriorError(reason)
     _check_prior(solver, prior, operator)
     identities = tuple(keys) if keys is not None else tuple(str(i) for i in range(len(y)))
     if len(identities) != len(y):
@@ -173,16 +185,14 @@ def solve(
 
 
 def _check_prior(solver: Solver, prior: Any, operator: Operator) -> None:
-    from flowprior.models.flows.base import Flow
-    from flowprior.models.gaussian import Gaussian
-
-    wanted = {"flow": Flow, "gaussian": Gaussian}.get(solver.prior_kind)
-    if wanted is not None and not isinstance(prior, wanted):
+    if solver.needs is None:
+        return
+    if lacking := missing(prior, solver.needs):
         raise FlowpriorError(
-            f"solver '{solver.name}' needs a {solver.prior_kind} as its prior, got {type(prior).__name__}; "
-            f"pass prior={'a flow' if wanted is Flow else 'Gaussian.fit(training images)'}"
+            f"solver '{solver.name}' needs a prior that is {solver.needs.__name__}, got {type(prior).__name__} without "
+            f"{', '.join(lacking)}; pass prior= a model that has it (flowprior.models.capabilities says which do)"
         )
-    if wanted is not None and tuple(prior.shape) != tuple(operator.shape):
+    if tuple(prior.shape) != tuple(operator.shape):
         raise FlowpriorError(
             f"the prior is for images {tuple(prior.shape)}, the operator for {tuple(operator.shape)}; build both alike"
         )
