@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from flowprior import operators
 from flowprior.evaluation import evaluate, psnr, psnr_chavez2021, ssim
 from flowprior.experiment.layout import Step
 from flowprior.experiment.params import Experiment
@@ -190,6 +191,9 @@ def _write_measurement(layout: Layout, task: str, split: str, pixels: np.ndarray
     y = to_float(pixels, layout.experiment.bits).numpy()
     if task == "colorization":
         y = y.mean(axis=1, keepdims=True)
+    elif task == "sensing":
+        settled = layout.experiment.tasks[task]
+        y = operators.build(settled.operator, y.shape[1:], **settled.settings).A(torch.from_numpy(y)).numpy()
     elif task == "inpainting":
         y = y.copy()
         side = y.shape[-1]

@@ -11,6 +11,7 @@ from report_fixture import fabricate, tiny_experiment
 
 from flowprior import operators, solvers
 from flowprior.cli import main
+from flowprior.errors import FlowpriorError
 from flowprior.experiment import restoring
 from flowprior.experiment.schema import generate_index, generate_schema
 from flowprior.models import flows
@@ -143,6 +144,14 @@ def test_mistakes_are_one_line_and_write_nothing(
     assert said in err
     assert err.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("size", [(13, 19), (SIDE, SIDE)])
+def test_what_was_measured_without_a_picture_cannot_be_restored_from_one(size):
+    flow = flows.build("haar_glow", shape=(3, SIDE, SIDE), levels=2, steps=1, hidden=4)
+    task = TaskSettings(operator="gaussian_sensing", settings={"measurements": 20})
+    with pytest.raises(FlowpriorError, match=r"'gaussian_sensing' measures \(20,\) of a tile, which is no picture"):
+        restoring.restore(torch.rand(3, *size), flow, task, "map", {"steps": 1})
 
 
 @pytest.mark.parametrize("content", [None, b"no picture", b"\x89PNG\r\n\x1a\n cut"])

@@ -59,6 +59,10 @@ def test_the_schema_knows_settings_of_pieces():
     [
         ({"methods": {"maap": {}}}, "unknown solver 'maap'; did you mean 'map'?"),
         ({"priors": {"tiny": {"flow": "haar_glov"}}}, "unknown flow 'haar_glov'; did you mean 'haar_glow'?"),
+        (
+            {"tasks": {"sensing": {"operator": "gaussian_sensing"}}, "methods": {}},
+            "task 'sensing': measurements is missing; set it: numbers m that are measured",
+        ),
         ({"tasks": {"denoising": {"operator": "identiti"}}, "methods": {}}, "did you mean 'identity'?"),
         (
             {"methods": {"map": {"settings": {"noise_sdt": 0.1}}}},

@@ -73,7 +73,7 @@ def check_settings(kind: str, name: str, settings: dict[str, Any], context: str)
 
     Raises:
         UnknownNameError: the piece is not registered.
-        FlowpriorError: a setting is misspelt, or its value does not fit.
+        FlowpriorError: a setting is misspelt or missing, or its value does not fit.
     """
     registry = REGISTRIES[kind]
     if name not in registry.names():
@@ -87,6 +87,9 @@ def check_settings(kind: str, name: str, settings: dict[str, Any], context: str)
             jsonschema.validate(value, {**known[key], "$defs": schema.get("$defs", {})})
         except jsonschema.ValidationError as error:
             raise FlowpriorError(f"{context}: {key}: {error.message}") from None
+    for key in schema.get("required", []):
+        if key not in settings:
+            raise FlowpriorError(f"{context}: {key} is missing; set it: {known[key]['description']}")
 
 
 def check_pieces(experiment: Experiment) -> None:

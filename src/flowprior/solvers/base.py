@@ -161,7 +161,7 @@ def solve(
         FlowpriorError: a setting is misspelt or out of range, shapes do not fit, or the prior is of another kind.
     """
     solver = REGISTRY.get(name)(REGISTRY.settings(name, settings))
-    if y.ndim != 4 or tuple(y.shape[1:]) != tuple(operator.measurement_shape):
+    if tuple(y.shape[1:]) != tuple(operator.measurement_shape):
         wanted = ", ".join(map(str, operator.measurement_shape))
         raise FlowpriorError(
             f"the measurement must have shape (N, {wanted}), got {tuple(y.shape)}; measure with this operator"
