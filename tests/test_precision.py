@@ -16,6 +16,7 @@ from flowprior.models.flows.fixed import UnrolledFlow, compiled
 from flowprior.models.flows.layers import Bijection
 from flowprior.solvers.base import Context
 from flowprior.solvers.frozen import frozen
+from flowprior.solvers.memory import Memory
 from flowprior.training.loop import train
 from flowprior.training.settings import TrainingSettings
 
@@ -55,7 +56,7 @@ def test_half_precision_costs_at_most_a_fiftieth_of_a_decibel(trained, solver, o
 
 @pytest.mark.usefixtures("no_kernel")
 def test_the_setting_reaches_the_networks_where_torch_runs_them(trained):
-    x, memory = torch.rand(2, *SHAPE), {}
+    x, memory = torch.rand(2, *SHAPE), Memory(kernel=False).of(trained)
     for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
         with frozen(trained, Context((), memory=memory), precision) as prior:
             assert torch.equal(prior.log_prob(x), UnrolledFlow(trained, dtype).log_prob(x))

@@ -15,6 +15,7 @@ from flowprior.optim.search import SearchSettings, Terms, minimise
 from flowprior.optim.stages import stages_of
 from flowprior.randomness import generator
 from flowprior.solvers.base import Context
+from flowprior.solvers.memory import Memory
 
 SHAPE = (3, 8, 8)
 NAMES = ("a", "b", "c")
@@ -218,22 +219,23 @@ def test_the_start_from_sample_moments_is_the_flows_best_linear_estimate():
 
 def test_the_moments_of_samples_are_fitted_once_per_memory():
     operator, y = problem("center_mask")
-    flow, memory = prior_of("map"), {}
+    flow, memory = prior_of("map"), Memory()
     settings = {"start": "sample_moments", "samples": 64, "steps": 1}
     first = solvers.solve("map", operator, y, flow, keys=NAMES, memory=memory, **settings)
-    (key,) = [key for key, value in memory.items() if isinstance(value, Gaussian)]
-    gaussian = memory[key]
+    derived = memory.of(flow)
+    (key,) = [key for key, value in derived.items() if isinstance(value, Gaussian)]
+    gaussian = derived[key]
     torch.testing.assert_close(gaussian.mean, sample_moments(flow, 64, 0).mean)
     # The estimate follows from the Gaussian and the operator; it is kept as well.
-    (estimate,) = [key for key, value in memory.items() if isinstance(value, Posterior)]
-    seen = memory[estimate].observed
-    memory[estimate] = replace(
-        memory[estimate], observed=replace(seen, gaussian=replace(gaussian, mean=1 - gaussian.mean))
+    (estimate,) = [key for key, value in derived.items() if isinstance(value, Posterior)]
+    seen = derived[estimate].observed
+    derived[estimate] = replace(
+        derived[estimate], observed=replace(seen, gaussian=replace(gaussian, mean=1 - gaussian.mean))
     )
     again = solvers.solve("map", operator, y, flow, keys=NAMES, memory=memory, **settings)
     assert not torch.allclose(first.images, again.images)
     other = solvers.solve("map", operator, y, flow, keys=NAMES, seed=1, memory=memory, **settings)
-    assert sum(isinstance(value, Gaussian) for value in memory.values()) == 2
+    assert sum(isinstance(value, Gaussian) for value in derived.values()) == 2
     assert torch.isfinite(other.images).all()
 
 

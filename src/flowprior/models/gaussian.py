@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from flowprior.errors import FlowpriorError
+from flowprior.images.quantise import to_float
 from flowprior.operators.base import Operator
 
 #: 64x64 colour images: a covariance of 1.2 GB. Beyond that a dense Gaussian is no baseline any more.
 MAX_DIMENSIONS = 12288
 _MIDDLE = 0.5
+_IMAGES_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,17 @@ class Gaussian:
         Raises:
             FlowpriorError: fewer than two images, or too many values for a dense covariance.
         """
-        return cls.fit_parts(block.double() for block in images.split(4096))
+        return cls.fit_parts(block.double() for block in images.split(_IMAGES_AT_ONCE))
+
+    @classmethod
+    def fit_pixels(cls, pixels: np.ndarray) -> Gaussian:
+        """As `fit`, of uint8 images (N, H, W, C), which may be a memory map: a few of them are held at a time.
+
+        Raises:
+            FlowpriorError: as `fit`.
+        """
+        starts = range(0, len(pixels), _IMAGES_AT_ONCE)
+        return cls.fit_parts(to_float(np.asarray(pixels[i : i + _IMAGES_AT_ONCE])).double() for i in starts)
 
     @classmethod
     def fit_parts(cls, parts: Iterable[Tensor]) -> Gaussian:
@@ -71,11 +83,12 @@ class Gaussian:
             values = part.flatten(1) - _MIDDLE
             count += len(values)
             total += values.double().sum(0)
-            products += values.T @ values
+            products.addmm_(values.T, values) if values.dtype == products.dtype else products.add_(values.T @ values)
         if count < 2:
             raise FlowpriorError(f"a covariance needs at least 2 images, got {count}")
         mean = total / count
-        return cls(shape, mean + _MIDDLE, products / count - torch.outer(mean, mean))
+        # In place: of large images each further matrix of this size is a gigabyte.
+        return cls(shape, mean + _MIDDLE, products.div_(count).addr_(mean, mean, alpha=-1))
 
     def mirrored(self, mirrors: int) -> Gaussian:
         """Mean and covariance of an image or one of its mirror images, each as likely.

@@ -68,11 +68,6 @@ def fixed_of(prior: Flow, memory: dict[Hashable, Any]) -> FixedFlow | None:
     return fixed
 
 
-def without_kernel() -> dict[Hashable, Any]:
-    """A memory for `solve` with which torch runs a flow, whether there is a kernel or not."""
-    return {"fixed": None}
-
-
 def asked(prior: Flow, memory: dict[Hashable, Any], precision: Precision) -> FlowLike:
     """The flow as torch runs it fastest on the flow's device, derived once per memory and precision.
 

@@ -19,6 +19,7 @@ from flowprior.optim.stages import stages_of
 from flowprior.solvers.averaging import averaged
 from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.frozen import frozen
+from flowprior.solvers.memory import operator_key
 
 
 class MAP(Solver):
@@ -89,7 +90,7 @@ class MAP(Solver):
             ("sample_moments", *samples), lambda: sample_moments(prior, settings.samples, context.seed)
         )
         return context.remembered(
-            ("sample_posterior", *samples, settings.mirrors, settings.samples_noise_std, operator),
+            ("sample_posterior", *samples, settings.mirrors, settings.samples_noise_std, operator_key(operator)),
             lambda: gaussian.mirrored(settings.mirrors).observed(operator).posterior(settings.samples_noise_std),
         )
 
