@@ -11,7 +11,7 @@ from benchmarks.problems import random_flow
 from benchmarks.quality import measured_images, solved
 from benchmarks.training import noise_pixels
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import load_experiment
+from flowprior.experiment.loading import load_experiment
 
 _PARAMS = Path(__file__).parents[1] / "params" / "chavez2021.yaml"
 _METHOD, _IMAGES, _AT_MOST = "map", 192, 60.0

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import Experiment, experiment_from, labels_of, load_experiment
+from flowprior.experiment.loading import experiment_from, load_experiment
+from flowprior.experiment.params import Experiment, labels_of
 from flowprior.experiment.pieces import PIECES
 from flowprior.experiment.plan import check_names, jobs, splits_of, without_missing_solvers
 from flowprior.experiment.schema import REGISTRIES, generate_index, generate_schema
@@ -176,7 +177,7 @@ def test_labels_do_not_depend_on_order():
 def test_planning_costs_no_torch():
     """The workflow reads experiments whenever it starts, on a cluster once per job."""
     program = (
-        "import sys; from flowprior.experiment.params import load_experiment; import flowprior.images; "
+        "import sys; from flowprior.experiment.loading import load_experiment; import flowprior.images; "
         "import flowprior.experiment.plan, flowprior.experiment.layout; load_experiment(sys.argv[1]); "
         "print([name for name in ('torch', 'pandas', 'matplotlib', 'mlflow') if name in sys.modules])"
     )

@@ -8,7 +8,8 @@ from snakemake.utils import validate
 
 from flowprior.errors import USER_ERROR_STATUS, one_line_errors
 from flowprior.images import raw_files, raw_settings, source_of
-from flowprior.experiment.params import NO_PRIOR, experiment_from
+from flowprior.experiment.loading import experiment_from, merged
+from flowprior.experiment.params import NO_PRIOR
 from flowprior.experiment.plan import (
     SOLVED_SPLITS,
     check_names,
@@ -33,7 +34,13 @@ for name, value in {
 
 # A person's mistake is one line and exit status 2, before any job starts.
 with one_line_errors():
-    ASKED = experiment_from(config)
+    # Read again by the strict reader: Snakemake's keeps the last of two equal keys, and drops the others without a word.
+    ASKED = experiment_from(
+        merged(
+            workflow.overwrite_configfiles or ["params/demo.yaml"],
+            workflow.config_settings.config,
+        )
+    )
     # As parsed: --config gives nested numbers as text.
     validate(
         ASKED.model_dump(mode="json"),
@@ -106,6 +113,14 @@ def prior_files(wildcards):
         "weights": rules.train.output.weights.format(prior=wildcards.prior),
         "config": rules.train.output.config.format(prior=wildcards.prior),
     }
+
+
+def check_before_jobs():
+    """Build the pieces and count the images; only where jobs will run, since it costs seconds."""
+    with one_line_errors():
+        from flowprior.experiment.feasible import check_feasible
+
+        check_feasible(EXPERIMENT)
 
 
 def remember_this_call():

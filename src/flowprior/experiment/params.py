@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from flowprior.errors import FlowpriorError, UnknownNameError
 from flowprior.images.settings import DataSettings
 from flowprior.operators.task import TaskSettings
-from flowprior.registry import SettingsModel, validated
+from flowprior.registry import SettingsModel
 from flowprior.training.settings import TrainingSettings
 
 #: Stands for the prior of a method that asks none.
@@ -118,6 +116,9 @@ class Experiment(SettingsModel):
         if needs is None:
             return (NO_PRIOR,)
         if named := self.methods[method].priors:
+            for name in named:
+                if needs not in model_facts(self.priors[name].flow).gives:
+                    raise FlowpriorError(f"method '{method}' needs a model that is {needs}, and '{name}' is none")
             return tuple(named)
         able = tuple(name for name, prior in self.priors.items() if needs in model_facts(prior.flow).gives)
         found = able or fitted_models(needs)[:1]
@@ -139,7 +140,16 @@ class Experiment(SettingsModel):
         special = (plan.tasks or {}).get(task, MethodTask())
         base = {**plan.settings, **special.settings}
         sweep = plan.sweep if special.sweep is None else special.sweep
+        if empty := next((name for name, values in sweep.items() if not values), None):
+            raise FlowpriorError(
+                f"the sweep of method '{method}' has no values for '{empty}'; name one, or leave it out"
+            )
         grid = [dict(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())]
+        for number, values in enumerate(grid):
+            if values in grid[:number]:
+                raise FlowpriorError(
+                    f"the sweep of method '{method}' on task '{task}' holds {_label(values, str)} twice; remove one"
+                )
         paper = special.paper
         if paper is not None and not any({**base, **values} == {**base, **paper} for values in grid):
             grid.append(paper)
@@ -183,34 +193,3 @@ def _label(values: dict[str, Any], written: Callable[[Any], str]) -> str:
 
 def _four_digits(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def experiment_from(config: dict[str, Any]) -> Experiment:
-    """A checked experiment from a parsed YAML file or Snakemake's config.
-
-    Raises:
-        FlowpriorError: one line that names the value and the remedy.
-    """
-    from flowprior.experiment.schema import check_pieces
-
-    experiment = validated(Experiment, config, f"experiment '{config.get('name', '?')}'")
-    check_pieces(experiment)
-    return experiment
-
-
-def load_experiment(path: str | Path) -> Experiment:
-    """Read and check `params/<name>.yaml`.
-
-    Raises:
-        FlowpriorError: the file is missing, is not YAML, or says something unknown.
-    """
-    path = Path(path)
-    try:
-        config = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise FlowpriorError(f"no experiment file at {path}; see params/ for those that exist") from None
-    except yaml.YAMLError as error:
-        raise FlowpriorError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(config, dict):
-        raise FlowpriorError(f"{path} must hold settings by name, got {type(config).__name__}")
-    return experiment_from(config)

@@ -101,6 +101,8 @@ class Photos(Source):
     A region is cut out before it is reduced, so that no pixel of another region enters through the filter.
     """
 
+    known_before_fetching = True
+
     def raw_files(self) -> list[str]:
         """The photographs, then the list of their checksums."""
         return [(Path(self.data.raw) / name).as_posix() for name in (*PHOTOGRAPHS, SUMS)]

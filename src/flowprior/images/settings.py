@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pathlib import Path
+
+from pydantic import Field, field_validator
 
 from flowprior.fingerprint import fingerprint
 from flowprior.registry import SettingsModel
@@ -24,6 +26,17 @@ class DataSettings(SettingsModel):
     train: int | None = Field(None, ge=1, description="how many training images; null: all there are")
     validation: int | None = Field(None, ge=1, description="how many validation images are prepared; null: all")
     test: int | None = Field(None, ge=1, description="how many test images are prepared; null: all")
+
+    @field_validator("path")
+    @classmethod
+    def _can_be_a_path_of_the_workflow(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not value.strip():
+            raise ValueError("path is empty; name a folder or an archive, or leave it out")
+        if odd := [sign for sign in "{}\n" if sign in value]:
+            raise ValueError(f"path '{value}' holds {odd[0]!r}, which Snakemake reads as a wildcard; rename the folder")
+        return Path(value).expanduser().as_posix()
 
     @property
     def raw(self) -> str:

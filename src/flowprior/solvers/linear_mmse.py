@@ -9,7 +9,7 @@ from torch import Tensor
 
 from flowprior.models.capabilities import LinearGaussian
 from flowprior.operators.base import Operator
-from flowprior.registry import SettingsModel
+from flowprior.registry import NoiseStd, SettingsModel
 from flowprior.solvers.base import Context, Result, Solver, closed_form_result
 from flowprior.solvers.memory import operator_key
 
@@ -27,7 +27,7 @@ class LinearMMSE(Solver):
     class Settings(SettingsModel):
         """Settings of `linear_mmse`."""
 
-        noise_std: float = Field(0.005, gt=0, description="assumed noise of the measurement, on values in [0, 1]")
+        noise_std: NoiseStd = Field(0.005, gt=0, description="assumed noise of the measurement, on values in [0, 1]")
 
     def run(self, operator: Operator, y: Tensor, prior: LinearGaussian, context: Context) -> Result:
         """One linear solve for the whole batch; what no noise changes is made once per job, off the clock."""

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from flowprior.models.precision import Precision
-from flowprior.registry import SettingsModel
+from flowprior.registry import NoiseStd, SettingsModel
 
 
 class TrainingSettings(SettingsModel):
@@ -23,7 +23,7 @@ class TrainingSettings(SettingsModel):
     clip_value: float | None = Field(None, gt=0, description="clip each gradient entry to this magnitude")
     clip_norm: float | None = Field(100.0, gt=0, description="clip the gradient's total norm")
     ema: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights; 0: none")
-    noise_std: float = Field(
+    noise_std: NoiseStd = Field(
         0.0, ge=0, description="Gaussian noise added to training images, on values in [0, 1]: a smoother density"
     )
     flips: bool = Field(True, description="mirror half of the images left to right")
