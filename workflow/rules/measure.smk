@@ -12,10 +12,10 @@ rule measure:
         f"{LOGS}/measure/{{task}}/{{split}}.log",
     benchmark:
         f"{BENCHMARKS}/measure/{{task}}/{{split}}.tsv"
-    conda:
-        "../envs/flowprior.yaml"
     # Before training: a measurement that cannot be made is found while nothing is lost.
     priority: 20
+    conda:
+        "../envs/flowprior.yaml"
     threads: 1
     resources:
         mem_mb=growing(2000),
