@@ -56,7 +56,7 @@ def test_the_schema_knows_settings_of_pieces():
     ("changes", "said"),
     [
         ({"methods": {"maap": {}}}, "unknown solver 'maap'; did you mean 'map'?"),
-        ({"priors": {"tiny": {"flow": "haar_glov"}}}, "unknown flow 'haar_glov'; did you mean 'haar_glow'?"),
+        ({"priors": {"tiny": {"flow": "haar_glov"}}}, "unknown model 'haar_glov'; did you mean 'haar_glow'?"),
         ({"tasks": {"denoising": {"operator": "identiti"}}, "methods": {}}, "did you mean 'identity'?"),
         (
             {"methods": {"map": {"settings": {"noise_sdt": 0.1}}}},

@@ -78,6 +78,11 @@ class Registry(Generic[T]):
         self.kind = kind
         self._places = dict(places)
 
+    @property
+    def places(self) -> dict[str, str]:
+        """Name -> "module:Class"."""
+        return dict(self._places)
+
     def names(self) -> tuple[str, ...]:
         """Every registered name, in the order of the registry."""
         return tuple(self._places)

@@ -18,7 +18,7 @@ from flowprior.experiment.plan import (
 )
 from flowprior.progress import ERROR_SUFFIX
 from flowprior.provenance.invocation import Invocation
-from flowprior.experiment.layout import PLOT_NAMES, figure_names, table_names
+from flowprior.experiment.layout import PLOT_NAMES, Layout, figure_names, table_names
 
 # For the jobs' processes. Tensors of megabytes come and go thousands of times: glibc should keep their memory instead
 # of giving it back each time (measured: up to 1.4 times the speed). Waiting threads should sleep, not spin.
@@ -61,11 +61,16 @@ if workflow.is_main_process:
         print(f"flowprior: method '{method}' is left out: {reason}", file=sys.stderr)
 
 
+def either(names):
+    """What a wildcard may be, as an expression; of no names, nothing."""
+    return "|".join(sorted(names)) or "(?!)"
+
+
 wildcard_constraints:
-    task="|".join(EXPERIMENT.tasks),
-    method="|".join(EXPERIMENT.methods),
-    prior="|".join([*EXPERIMENT.priors, "gaussian", "none"]),
-    split="|".join(SOLVED_SPLITS),
+    task=either(EXPERIMENT.tasks),
+    method=either(EXPERIMENT.methods),
+    prior=either([*EXPERIMENT.priors, "gaussian", "none"]),
+    split=either(SOLVED_SPLITS),
     chunk=r"\d+",
 
 
@@ -96,9 +101,11 @@ def prior_files(wildcards):
         return {}
     if wildcards.prior == "gaussian":
         return {"gaussian": rules.gaussian.output.gaussian}
+    training = EXPERIMENT.training_of(wildcards.prior, wildcards.task)
+    layout = Layout(EXPERIMENT)
     return {
-        "weights": rules.train.output.weights.format(prior=wildcards.prior),
-        "config": rules.train.output.config.format(prior=wildcards.prior),
+        "weights": layout.trained(training, "weights.safetensors").as_posix(),
+        "config": layout.trained(training, "config.json").as_posix(),
     }
 
 

@@ -15,9 +15,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from flowprior.errors import FlowpriorError, UnknownNameError
+from flowprior.models import FOR_ONE_TASK, flows
 from flowprior.registry import SettingsModel, validated
 
 SPLITS = ("train", "validation", "test")
@@ -54,7 +62,7 @@ class DataSettings(SettingsModel):
 
 
 class TrainingSettings(SettingsModel):
-    """How a flow is trained by maximum likelihood."""
+    """How a model is trained; its loss is its own."""
 
     steps: int = Field(3000, ge=1, description="optimiser steps")
     batch: int = Field(32, ge=1, description="images per step")
@@ -79,11 +87,46 @@ class TrainingSettings(SettingsModel):
 
 
 class PriorSettings(SettingsModel):
-    """A flow and how it is trained."""
+    """A model and how it is trained."""
 
-    flow: str = Field(description="registered flow")
-    settings: dict[str, Any] = Field(default_factory=dict, description="the flow's own settings")
+    model: str = Field(
+        validation_alias=AliasChoices("model", "flow"), description="registered model; of a flow, `flow:` says the same"
+    )
+    settings: dict[str, Any] = Field(default_factory=dict, description="the model's own settings")
     training: TrainingSettings = Field(default_factory=TrainingSettings)
+
+    @model_serializer(mode="wrap")
+    def _flows_as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A flow's word stays, so that flows which are trained already are not trained again."""
+        dumped = dump(self)
+        return {"flow" if self.is_flow else "model": dumped.pop("model"), **dumped}
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether the model is a flow."""
+        return self.model in flows.names()
+
+    @property
+    def for_one_task(self) -> bool:
+        """Whether the model is trained once for each task."""
+        return self.model in FOR_ONE_TASK
+
+
+class Training(NamedTuple):
+    """One job of training.
+
+    Attributes:
+        prior: name of the model in the experiment.
+        task: what it is trained for; None: for images as they are.
+    """
+
+    prior: str
+    task: str | None = None
+
+    @property
+    def label(self) -> str:
+        """How people are told of it."""
+        return self.prior if self.task is None else f"{self.prior} for {self.task}"
 
 
 class TaskSettings(SettingsModel):
@@ -141,7 +184,10 @@ class Experiment(SettingsModel):
     seed: int = Field(0, ge=0, description="every random number follows from it and from identities")
     bits: Literal[5, 8] = Field(8, description="grey levels per channel of targets, measurements and training: 2^bits")
     data: DataSettings = Field(default_factory=DataSettings)
-    priors: dict[str, PriorSettings] = Field(description="name -> flow and training")
+    priors: dict[str, PriorSettings] = Field(
+        validation_alias=AliasChoices("models", "priors"),
+        description="name -> model and training; written `models:` or, as in older files, `priors:`",
+    )
     tasks: dict[str, TaskSettings] = Field(description="name -> operator and noise")
     methods: dict[str, MethodSettings] = Field(description="name -> solver, settings and sweep")
     validation_images: int = Field(32, ge=1, description="images on which settings are selected")
@@ -151,6 +197,13 @@ class Experiment(SettingsModel):
     )
     chunk: int = Field(4, ge=1, description="settings per job: fewer jobs, coarser re-runs")
     reference: str | None = Field(None, description="published table to stand beside ours: chavez2021")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_spelling(cls, values: Any) -> Any:
+        if isinstance(values, dict) and {"models", "priors"} <= set(values):
+            raise ValueError("'models' and 'priors' are two words for one thing: write all of them under 'models'")
+        return values
 
     @model_validator(mode="after")
     def _references_exist(self) -> Experiment:
@@ -173,7 +226,28 @@ class Experiment(SettingsModel):
         from flowprior.solvers import OTHER_PRIORS
 
         other = OTHER_PRIORS.get(self.solver_of(method))
-        return (other,) if other else tuple(self.methods[method].priors or self.priors)
+        return (other,) if other else tuple(self.methods[method].priors or self.flows)
+
+    @property
+    def flows(self) -> tuple[str, ...]:
+        """Priors that are flows."""
+        return tuple(name for name, prior in self.priors.items() if prior.is_flow)
+
+    def trainings(self) -> tuple[Training, ...]:
+        """Every job of training, in the experiment's order; of a model for one task, one for each that it solves."""
+        found = []
+        for name, prior in self.priors.items():
+            tasks: tuple[str | None, ...] = self._solved_by(name) if prior.for_one_task else (None,)
+            found += [Training(name, task) for task in tasks]
+        return tuple(found)
+
+    def training_of(self, prior: str, task: str) -> Training:
+        """The training whose model solves a task."""
+        return Training(prior, task if self.priors[prior].for_one_task else None)
+
+    def _solved_by(self, prior: str) -> tuple[str, ...]:
+        used = {task for method in self.methods if prior in self.priors_of(method) for task in self.tasks_of(method)}
+        return tuple(task for task in self.tasks if task in used)
 
     def tasks_of(self, method: str) -> tuple[str, ...]:
         """Tasks a method runs on, in the experiment's order."""

@@ -21,7 +21,6 @@ from flowprior.experiment.params import Experiment
 from flowprior.experiment.plan import Job
 from flowprior.images.quantise import to_float
 from flowprior.models.flows.base import Flow
-from flowprior.models.gaussian import Gaussian
 from flowprior.provenance.job import JobFacts, device_name
 from flowprior.provenance.machine import versions
 from flowprior.provenance.source import commit
@@ -141,8 +140,11 @@ class _Again:
         device = device_for(int(facts is not None and facts.device.startswith("cuda")))
         use_tensor_cores(device)
         use_threads(facts.threads if facts else 1)
-        weights = self.layout.flow(name, "weights.safetensors")
-        prior = load_prior(name, {"gaussian": str(self.layout.gaussian), "weights": str(weights)})
+        files = {"gaussian": str(self.layout.gaussian)}
+        if name in self.layout.experiment.priors:
+            training = self.layout.experiment.training_of(name, str(self.row["task"]))
+            files["weights"] = str(self.layout.trained(training, "weights.safetensors"))
+        prior = load_prior(name, files)
         tolerance = SAME_SUMS if self._same_sums(prior, facts) else OTHER_SUMS
         found = invert(self.problem, prior, device).rows.iloc[0]
         before, after = float(self.row["psnr"]), float(found["psnr"])
@@ -155,7 +157,7 @@ class _Again:
             differences.append(f"status {self.row['status']}, but {found['status']} when solved again")
         return differences
 
-    def _same_sums(self, prior: Flow | Gaussian | None, facts: JobFacts | None) -> bool:
+    def _same_sums(self, prior: object, facts: JobFacts | None) -> bool:
         """Whether solving this image alone and here rounds as its job did."""
         if not isinstance(prior, Flow):
             return True

@@ -1,5 +1,6 @@
-"""Training a flow by maximum likelihood, with exact resume."""
+"""Training any model: one loop, with exact resume; what is learned and how is the model's own (`Trainable`)."""
 
 from flowprior.training.loop import Trained, train
+from flowprior.training.trainable import Task, Trainable
 
-__all__ = ["Trained", "train"]
+__all__ = ["Task", "Trainable", "Trained", "train"]
