@@ -113,7 +113,10 @@ def every_training(kind):
     return [
         *expand(rules.train.output[kind], prior=EXPERIMENT.flows),
         *[rules.train_model.output[kind].format(prior=one.prior) for one in GENERATORS],
-        *[rules.train_for_task.output[kind].format(**one._asdict()) for one in FOR_ONE_TASK],
+        *[
+            rules.train_for_task.output[kind].format(**one._asdict())
+            for one in FOR_ONE_TASK
+        ],
     ]
 
 

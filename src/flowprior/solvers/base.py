@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from flowprior.errors import FlowpriorError
+from flowprior.models.capabilities import missing
 from flowprior.operators.base import Operator
 from flowprior.registry import SettingsModel
 
@@ -90,6 +91,8 @@ class Solver(ABC):
     name: ClassVar[str]
     #: "flow", "gaussian" or "none".
     prior_kind: ClassVar[str] = "flow"
+    #: The protocol of `flowprior.models.capabilities` that its prior must have, where any such model will do.
+    needs: ClassVar[type | None] = None
 
     #: Settings that may differ from image to image within one batch: a sweep over them is one batch.
     per_row: ClassVar[tuple[str, ...]] = ()
@@ -177,7 +180,14 @@ def _check_prior(solver: Solver, prior: Any, operator: Operator) -> None:
     from flowprior.models.gaussian import Gaussian
 
     wanted = {"flow": Flow, "gaussian": Gaussian}.get(solver.prior_kind)
-    if wanted is not None and not isinstance(prior, wanted):
+    if solver.needs is not None:
+        wanted = solver.needs
+        if lacking := missing(prior, wanted):
+            raise FlowpriorError(
+                f"solver '{solver.name}' needs a prior that is {wanted.__name__}, got {type(prior).__name__} without "
+                f"{', '.join(lacking)}; pass prior= a model that has it (flowprior.models.capabilities says which do)"
+            )
+    elif wanted is not None and not isinstance(prior, wanted):
         raise FlowpriorError(
             f"solver '{solver.name}' needs a {solver.prior_kind} as its prior, got {type(prior).__name__}; "
             f"pass prior={'a flow' if wanted is Flow else 'Gaussian.fit(training images)'}"
