@@ -20,7 +20,9 @@ FITTED = {
     "gaussian": "flowprior.models.gaussian:Gaussian",
 }
 #: Trained on images.
-GENERATORS: dict[str, str] = {}
+GENERATORS = {
+    "dcgan": "flowprior.models.generators.dcgan:DCGAN",
+}
 #: Trained on images and their measurements, once for each task.
 FOR_ONE_TASK: dict[str, str] = {}
 
