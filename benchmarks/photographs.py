@@ -12,12 +12,14 @@ from benchmarks.accelerator import device_named
 from benchmarks.model import Options, say
 from flowprior import images
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import DataSettings, TrainingSettings, fingerprint
+from flowprior.fingerprint import fingerprint
+from flowprior.images.settings import DataSettings
 from flowprior.images.store import ImageSet
 from flowprior.models import flows
 from flowprior.models.flows.base import Flow
 from flowprior.models.flows.checkpoint import CONFIG, save_flow
-from flowprior.training import train
+from flowprior.training.loop import train
+from flowprior.training.settings import TrainingSettings
 
 #: As in params/demo.yaml.
 _FLOW = {"levels": 3, "steps": 4, "hidden": 48}

@@ -15,11 +15,11 @@ from benchmarks.model import Options, Part, Row, Target, say
 from benchmarks.plain import maximise_likelihood
 from benchmarks.timing import Contender, interleaved, ratio
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import TrainingSettings
 from flowprior.models import flows
 from flowprior.models.flows.base import Flow, bits_per_dim
-from flowprior.training import train
 from flowprior.training.batches import Batches
+from flowprior.training.loop import train
+from flowprior.training.settings import TrainingSettings
 from flowprior.training.trainable import trainable_of
 
 UNIT = "images/s"
@@ -146,7 +146,7 @@ def run(options: Options) -> Part:
         say(f"  {lesson.name}")
         rows += _rows(lesson, device, seconds, rounds)
     notes = (
-        "plain: one batch, autograd, `torch.optim.Adam` as it comes, all threads; flowprior: `flows.training.train` "
+        "plain: one batch, autograd, `torch.optim.Adam` as it comes, all threads; flowprior: `training.loop.train` "
         "with a worker for each thread of a CPU, by its own count. The same batches; flowprior also averages weights.",
     )
     return Part("Training: images per second", tuple(rows), notes)

@@ -66,9 +66,24 @@ def small_model(name, seed=0, **settings):
     return models.build(name, (3, side, side), **{**SMALL_MODELS.get(name, {}), **settings})
 
 
-def small_operator(name, shape=(3, 8, 8)):
-    """A registered operator with its default settings."""
-    return operators.build(name, shape)
+#: Settings that make a small instance of an operator: it is tested with each of them, and used with the first.
+OPERATOR_SETTINGS = {
+    "box_blur": [{"size": size} for size in (3, 1, 5, 7)],
+    "center_mask": [{}, {"start": 0.5, "stop": 0.5}, {"start": 0.0, "stop": 0.6}, {"start": 0.0, "stop": 1.0}],
+    "gaussian_sensing": [{"measurements": 12}, {"measurements": 1}, {"measurements": 35, "seed": 5}],
+}
+#: (operator, shape of its images, settings): images that are not square, in colour and grey.
+OPERATOR_CASES = [
+    (name, shape, settings)
+    for name in operators.names()
+    for shape in ((3, 8, 6), (1, 5, 7))
+    for settings in OPERATOR_SETTINGS.get(name, [{}])
+]
+
+
+def small_operator(name, shape=(3, 8, 8), **settings):
+    """A registered operator, small."""
+    return operators.build(name, shape, **(settings or OPERATOR_SETTINGS.get(name, [{}])[0]))
 
 
 FLOW_SHAPE = (3, 8, 8)

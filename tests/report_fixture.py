@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from flowprior import operators
 from flowprior.evaluation import evaluate, psnr, psnr_chavez2021, ssim
 from flowprior.experiment.layout import Step
 from flowprior.experiment.params import Experiment
-from flowprior.experiment.plan import SOLVED_SPLITS, jobs
+from flowprior.experiment.plan import SOLVED_SPLITS, is_baseline, jobs
 from flowprior.images.quantise import to_float, to_pixels
 from flowprior.provenance.job import JobFacts
 from flowprior.report import Layout
@@ -190,6 +191,9 @@ def _write_measurement(layout: Layout, task: str, split: str, pixels: np.ndarray
     y = to_float(pixels, layout.experiment.bits).numpy()
     if task == "colorization":
         y = y.mean(axis=1, keepdims=True)
+    elif task == "sensing":
+        settled = layout.experiment.tasks[task]
+        y = operators.build(settled.operator, y.shape[1:], **settled.settings).A(torch.from_numpy(y)).numpy()
     elif task == "inpainting":
         y = y.copy()
         side = y.shape[-1]
@@ -224,6 +228,7 @@ def _rows(experiment, job, point, target, restored) -> pd.DataFrame:
             "method": job.method,
             "solver": experiment.solver_of(job.method),
             "prior": job.prior,
+            "baseline": is_baseline(experiment, job.method),
             "setting": point.label,
             "settings": json.dumps(point.settings),
             "paper": point.paper,

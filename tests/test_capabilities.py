@@ -1,11 +1,19 @@
 """What models can do is what their protocols say."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from pieces import small_flow
 
+from flowprior import operators, solvers
+from flowprior.errors import FlowpriorError
+from flowprior.experiment.params import NO_PRIOR, Experiment
+from flowprior.experiment.pieces import fitted_models
+from flowprior.experiment.plan import fitted_priors
 from flowprior.models import flows
-from flowprior.models.capabilities import Decodes, Density, Invertible, LinearGaussian, Solves, missing
+from flowprior.models.capabilities import CAPABILITIES, Decodes, Density, Invertible, LinearGaussian, Solves, missing
 
 
 @pytest.mark.parametrize("name", flows.names())
@@ -25,3 +33,37 @@ def test_what_is_missing_is_named():
     assert missing(flow, LinearGaussian) == ["observed"]
     assert missing(flow, Solves) == ["solve"]
     assert not isinstance(flow, LinearGaussian)
+
+
+@pytest.mark.parametrize("name", solvers.names())
+def test_a_solver_refuses_a_prior_that_lacks_what_it_needs(name):
+    solver = solvers.REGISTRY.get(name)
+    if solver.needs is None:
+        pytest.skip("it asks no prior")
+    assert solver.needs in CAPABILITIES
+    operator = operators.build("identity", (3, 8, 8))
+    with pytest.raises(FlowpriorError, match=f"needs a prior that is {solver.needs.__name__}, got object without"):
+        solvers.solve(name, operator, torch.rand(1, 3, 8, 8), object())
+
+
+def experiment(**changes):
+    facts = {"priors": {"p": {"flow": "glow"}}, "tasks": {"t": {"operator": "identity"}}, "methods": {"map": {}}}
+    return Experiment(name="x", **{**facts, **changes})
+
+
+def test_priors_of_a_method_are_those_that_can_what_it_needs():
+    assert experiment().priors_of("map") == ("p",)
+    assert experiment(methods={"linear_mmse": {}}).priors_of("linear_mmse") == fitted_models("LinearGaussian")[:1]
+    assert experiment(methods={"bm3d": {}}).priors_of("bm3d") == (NO_PRIOR,)
+    assert fitted_priors(experiment(methods={"bm3d": {}, "map": {}, "linear_mmse": {}})) == ("gaussian",)
+    with pytest.raises(FlowpriorError, match="method 'map' needs a model that is Invertible"):
+        experiment(priors={}).priors_of("map")
+
+
+def test_no_room_names_a_prior_of_a_kind():
+    """Rules, profiles and reports go by what models and solvers say of themselves."""
+    root = Path(__file__).parents[1]
+    tracked = [*(root / "src").rglob("*.py"), *(root / "workflow").rglob("*.*"), *(root / "profiles").rglob("*.yaml")]
+    own = {"gaussian.py", "experiment.schema.json"}
+    named = [path for path in tracked if path.name not in own and re.search("[\"']gaussian[\"']", path.read_text())]
+    assert [path.parent.name for path in named] == ["models"]  # the registry's line

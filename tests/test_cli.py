@@ -11,11 +11,12 @@ from report_fixture import fabricate, tiny_experiment
 
 from flowprior import operators, solvers
 from flowprior.cli import main
+from flowprior.errors import FlowpriorError
 from flowprior.experiment import restoring
-from flowprior.experiment.params import TaskSettings
-from flowprior.experiment.schema import generate_pieces, generate_schema
+from flowprior.experiment.schema import generate_index, generate_schema
 from flowprior.models import flows
 from flowprior.models.flows.checkpoint import save_flow
+from flowprior.operators.task import TaskSettings
 
 ROOT = Path(__file__).parents[1]
 SIDE = 8
@@ -76,11 +77,11 @@ def test_check_says_what_would_run(flowprior):
 
 def test_schema_writes_both_schemas(flowprior, tmp_path, monkeypatch):
     (tmp_path / "workflow" / "schemas").mkdir(parents=True)
-    monkeypatch.setattr("flowprior.experiment.schema.PIECES", tmp_path / "pieces.json")
+    monkeypatch.setattr("flowprior.experiment.pieces.PIECES", tmp_path / "pieces.json")
     flowprior("schema", "--root", tmp_path)
     written = json.loads((tmp_path / "workflow/schemas/experiment.schema.json").read_text())
     assert written == generate_schema()
-    assert json.loads((tmp_path / "pieces.json").read_text()) == generate_pieces()
+    assert json.loads((tmp_path / "pieces.json").read_text()) == generate_index()
 
 
 def test_show_prints_the_summary(flowprior, tmp_path):
@@ -143,6 +144,14 @@ def test_mistakes_are_one_line_and_write_nothing(
     assert said in err
     assert err.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("size", [(13, 19), (SIDE, SIDE)])
+def test_what_was_measured_without_a_picture_cannot_be_restored_from_one(size):
+    flow = flows.build("haar_glow", shape=(3, SIDE, SIDE), levels=2, steps=1, hidden=4)
+    task = TaskSettings(operator="gaussian_sensing", settings={"measurements": 20})
+    with pytest.raises(FlowpriorError, match=r"'gaussian_sensing' measures \(20,\) of a tile, which is no picture"):
+        restoring.restore(torch.rand(3, *size), flow, task, "map", {"steps": 1})
 
 
 @pytest.mark.parametrize("content", [None, b"no picture", b"\x89PNG\r\n\x1a\n cut"])

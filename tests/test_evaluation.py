@@ -30,6 +30,7 @@ def rows_of(method, levels, *, task="denoising", prior="flow", solver=None, pape
                         "method": method,
                         "solver": solver or method,
                         "prior": prior,
+                        "baseline": (solver or method) in ("linear_mmse", "bm3d"),
                         "setting": setting,
                         "settings": "{}",
                         "paper": setting == paper,

@@ -1,17 +1,30 @@
 """Operators: linearity, adjointness, pseudo-inverse, noise."""
 
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from pieces import small_operator
+from pieces import OPERATOR_CASES, small_operator
 
 from flowprior import operators
 from flowprior.errors import FlowpriorError, UnknownNameError
-from flowprior.experiment.params import TaskSettings
 from flowprior.images.quantise import targets
 from flowprior.operators.measuring import measure_images
+from flowprior.operators.task import TaskSettings
 
 SHAPE = (3, 8, 6)
+
+
+@pytest.fixture(params=OPERATOR_CASES, ids=str)
+def case(request):
+    """An operator and the shape of its images, at several settings."""
+    name, shape, settings = request.param
+    return operators.build(name, shape, **settings)
 
 
 @pytest.fixture(params=operators.names())
@@ -19,32 +32,85 @@ def operator(request):
     return small_operator(request.param, SHAPE)
 
 
-def images(count=2):
-    return torch.rand(count, *SHAPE, dtype=torch.float64)
+def images(count=2, shape=SHAPE):
+    return torch.rand(count, *shape, dtype=torch.float64)
 
 
-def test_is_linear_and_has_the_stated_shape(operator):
-    x, other = images(), images()
-    assert operator.A(x).shape == (2, *operator.measurement_shape)
-    torch.testing.assert_close(operator.A(2 * x - other), 2 * operator.A(x) - operator.A(other))
+def measurements(operator, count=2):
+    return torch.randn(count, *operator.measurement_shape, dtype=torch.float64)
 
 
-def test_adjoint(operator):
-    x, y = images(), torch.randn(2, *operator.measurement_shape, dtype=torch.float64)
-    left = (operator.A(x) * y).flatten(1).sum(1)
-    right = (x * operator.A_adjoint(y)).flatten(1).sum(1)
+def test_is_linear_and_has_the_stated_shape(case):
+    x, other = images(shape=case.shape), images(shape=case.shape)
+    assert case.A(x).shape == (2, *case.measurement_shape)
+    torch.testing.assert_close(case.A(2 * x - other), 2 * case.A(x) - case.A(other))
+
+
+def test_adjoint(case):
+    x, y = images(shape=case.shape), measurements(case)
+    assert case.A_adjoint(y).shape == x.shape
+    left = (case.A(x) * y).flatten(1).sum(1)
+    right = (x * case.A_adjoint(y)).flatten(1).sum(1)
     torch.testing.assert_close(left, right)
 
 
-def test_dagger_is_the_pseudo_inverse_of_the_matrix(operator):
-    y = torch.randn(2, *operator.measurement_shape, dtype=torch.float64)
-    wanted = y.flatten(1) @ torch.linalg.pinv(operator.matrix(), rtol=1e-8).T
-    torch.testing.assert_close(operator.A_dagger(y).flatten(1), wanted, rtol=1e-7, atol=1e-7)
+def test_dagger_is_the_pseudo_inverse_of_the_matrix(case):
+    y = measurements(case)
+    assert case.A_dagger(y).shape == (2, *case.shape)
+    wanted = y.flatten(1) @ torch.linalg.pinv(case.matrix(), rtol=1e-8).T
+    torch.testing.assert_close(case.A_dagger(y).flatten(1), wanted, rtol=1e-7, atol=1e-7)
 
 
-def test_matrix_is_the_operator(operator):
-    x = images()
-    torch.testing.assert_close(x.flatten(1) @ operator.matrix().T, operator.A(x).flatten(1))
+def test_dagger_fulfils_the_four_conditions_of_penrose(case):
+    forward = case.matrix()
+    count = len(forward)
+    basis = torch.eye(count, dtype=torch.float64).reshape(count, *case.measurement_shape)
+    backward = case.A_dagger(basis).flatten(1).T
+    close = {"rtol": 0, "atol": 1e-8 * float(1 + backward.abs().max())}
+    torch.testing.assert_close(forward @ backward @ forward, forward, **close)
+    torch.testing.assert_close(backward @ forward @ backward, backward, **close)
+    torch.testing.assert_close((forward @ backward).T, forward @ backward, **close)
+    torch.testing.assert_close((backward @ forward).T, backward @ forward, **close)
+
+
+def test_matrix_is_the_operator(case):
+    x = images(shape=case.shape)
+    assert case.matrix(torch.float32).dtype == torch.float32
+    torch.testing.assert_close(x.flatten(1) @ case.matrix().T, case.A(x).flatten(1))
+
+
+def test_each_of_a_batch_is_treated_as_if_alone(case):
+    x, y = images(3, case.shape).float(), measurements(case, 3).float()
+    for apply, batch in ((case.A, x), (case.A_adjoint, y), (case.A_dagger, y)):
+        alone = torch.cat([apply(batch[i : i + 1]) for i in range(3)])
+        torch.testing.assert_close(alone, apply(batch), rtol=1e-4, atol=1e-5 * float(1 + alone.abs().max()))
+        assert apply(batch).dtype == torch.float32
+
+
+def test_is_differentiable_as_the_linear_map_it_is(case):
+    """The gradient of <v, A x> is the transpose's image of v, whatever x."""
+    x, v = images(shape=case.shape).requires_grad_(), measurements(case)
+    (gradient,) = torch.autograd.grad((case.A(x) * v).sum(), x)
+    torch.testing.assert_close(gradient, case.A_adjoint(v).expand_as(gradient))
+    y, w = measurements(case).requires_grad_(), images(shape=case.shape)
+    assert torch.autograd.gradcheck(case.A_dagger, y.detach()[:1].requires_grad_(), atol=1e-4, rtol=1e-4)
+    (back,) = torch.autograd.grad((case.A_adjoint(y) * w).sum(), y)
+    torch.testing.assert_close(back, case.A(w).expand_as(back))
+
+
+def test_another_process_measures_the_same():
+    """Nothing of an operator depends on what a process did before."""
+    program = (
+        "import sys, torch; from flowprior import operators; from pieces import OPERATOR_CASES; torch.rand(7);"
+        "print([operators.build(n, s, **o).A(torch.linspace(0, 1, s[0] * s[1] * s[2]).reshape(1, *s)).double().sum()"
+        ".item() for n, s, o in OPERATOR_CASES])"
+    )
+    there = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent, capture_output=True, check=True)
+    here = [
+        operators.build(name, shape, **settings).A(torch.linspace(0, 1, math.prod(shape)).reshape(1, *shape))
+        for name, shape, settings in OPERATOR_CASES
+    ]
+    assert json.loads(there.stdout) == pytest.approx([y.double().sum().item() for y in here], rel=1e-5)
 
 
 def test_noise_has_its_standard_deviation_and_follows_the_generator(operator):
@@ -73,22 +139,32 @@ def measured(operator, names, bits, seed=0, noise_std=0.1, as_image=False):
 def test_noise_of_an_image_does_not_depend_on_the_others(operator):
     together = measured(operator, ("a", "b", "c"), bits=5)
     alone = measured(operator, ("c",), bits=5)
-    assert torch.equal(together[2:], alone)
-    assert not torch.equal(alone, measured(operator, ("c",), bits=5, seed=1))
+    torch.testing.assert_close(together[2:], alone, rtol=1e-6, atol=1e-6)
+    assert not torch.allclose(alone, measured(operator, ("c",), bits=5, seed=1))
 
 
 def test_without_noise_the_target_is_what_is_measured(operator):
     y = measured(operator, ("a", "b"), bits=5, noise_std=0)
-    assert torch.equal(y, operator.A(targets(pixels_of(("a", "b")), ("a", "b"), 5, (0, "set"))))
+    wanted = operator.A(targets(pixels_of(("a", "b")), ("a", "b"), 5, (0, "set")))
+    torch.testing.assert_close(y, wanted, rtol=1e-6, atol=1e-6)
+
+
+def pictured(operator):
+    if len(operator.measurement_shape) != 3:
+        with pytest.raises(FlowpriorError, match=r"is no image; leave out as_image of task 'task'"):
+            measured(operator, ("a",), bits=8, as_image=True)
+        pytest.skip("its measurements are no images")
 
 
 @pytest.mark.parametrize("bits", [5, 8])
 def test_a_measurement_that_is_an_image_stays_in_range(operator, bits):
+    pictured(operator)
     y = measured(operator, ("a", "b"), bits=bits, noise_std=1.0, as_image=True)
     assert y.min() >= 0 and y.max() <= 1
 
 
 def test_a_measurement_that_is_an_image_falls_into_the_bin_of_the_noisy_picture(operator):
+    pictured(operator)
     clipped = measured(operator, ("a", "b"), bits=8, as_image=True)
     quantised = measured(operator, ("a", "b"), bits=5, as_image=True)
     assert torch.equal((quantised * 32).floor(), (clipped * 255 / 8).floor())
@@ -112,12 +188,46 @@ def test_blur_is_the_mean_of_nine():
     [
         ("box_blur", {"size": 4}, "size must be odd, got 4"),
         ("box_blur", {"sise": 3}, "unknown setting 'sise'; did you mean 'size'"),
+        ("gaussian_sensing", {"measurements": 145}, r"at most the 144 values of an image \(3, 8, 6\), got 145"),
+        ("gaussian_sensing", {"measurements": 0}, "measurements: .* greater than or equal to 1, got 0"),
+        ("gaussian_sensing", {}, "measurements: Field required"),
         ("center_mask", {"start": 0.8}, "start must not exceed stop, got start 0.8 and stop 0.7"),
     ],
 )
 def test_bad_settings(name, settings, message):
     with pytest.raises(FlowpriorError, match=message):
         operators.build(name, SHAPE, **settings)
+
+
+def test_sensing_is_normalised_and_follows_its_seed_row_by_row():
+    shape, many = (3, 16, 16), 700
+    matrix = operators.build("gaussian_sensing", shape, measurements=many).matrix() * many**0.5
+    assert matrix.mean().abs() < 0.005
+    assert matrix.std().item() == pytest.approx(1, abs=0.005)
+    # Rows are drawn in blocks, of which none enters: fewer are the first of many.
+    few = operators.build("gaussian_sensing", shape, measurements=513).matrix() * 513**0.5
+    torch.testing.assert_close(few, matrix[:513], rtol=1e-6, atol=1e-6)
+    other = operators.build("gaussian_sensing", shape, measurements=many, seed=1).matrix() * many**0.5
+    assert (other * matrix).mean().abs() < 0.01
+
+
+@pytest.mark.parametrize("count", [700, 768])
+def test_sensing_larger_than_a_block_has_its_pseudo_inverse(count):
+    sensing = operators.build("gaussian_sensing", (3, 16, 16), measurements=count)
+    y = torch.randn(2, count, dtype=torch.float64)
+    wanted = y @ torch.linalg.pinv(sensing.matrix()).T
+    torch.testing.assert_close(sensing.A_dagger(y).flatten(1), wanted, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(sensing.A(sensing.A_dagger(y.float())), y.float(), rtol=0, atol=1e-2)
+
+
+def test_sensing_draws_and_factors_its_matrix_once(monkeypatch):
+    sensing = operators.build("gaussian_sensing", SHAPE, measurements=20)
+    y = sensing.A(torch.rand(1, *SHAPE))
+    first = sensing.A_dagger(y)
+    monkeypatch.setattr("flowprior.operators.gaussian_sensing.keyed_rows", None)
+    monkeypatch.setattr("torch.linalg.cholesky_ex", None)
+    assert torch.equal(sensing.A_dagger(sensing.A(torch.rand(0, *SHAPE))), first[:0])
+    assert torch.equal(sensing.A_dagger(y), first)
 
 
 def test_unknown_operator_names_the_nearest():

@@ -10,9 +10,11 @@ import pytest
 import yaml
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import DataSettings, Experiment, experiment_from, labels_of, load_experiment
+from flowprior.experiment.params import Experiment, experiment_from, labels_of, load_experiment
+from flowprior.experiment.pieces import PIECES
 from flowprior.experiment.plan import check_names, jobs, splits_of, without_missing_solvers
-from flowprior.experiment.schema import PIECES, REGISTRIES, generate_pieces, generate_schema
+from flowprior.experiment.schema import REGISTRIES, generate_index, generate_schema
+from flowprior.images.settings import DataSettings
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "params").glob("*.yaml"))
@@ -33,14 +35,14 @@ def test_every_experiment_is_in_order_and_named_like_its_file(path):
 
 def test_schemas_are_up_to_date():
     """If this fails: make schema."""
-    assert json.loads(PIECES.read_text()) == generate_pieces()
+    assert json.loads(PIECES.read_text()) == generate_index()
     written = ROOT / "workflow" / "schemas" / "experiment.schema.json"
     assert json.loads(written.read_text()) == generate_schema()
 
 
 @pytest.mark.parametrize("kind", REGISTRIES)
 def test_every_setting_of_every_piece_is_explained(kind):
-    for name, schema in generate_pieces()[kind].items():
+    for name, schema in generate_index()[kind].items():
         for setting, facts in schema.get("properties", {}).items():
             assert facts.get("description"), f"{kind} {name}: {setting}"
 
@@ -57,6 +59,10 @@ def test_the_schema_knows_settings_of_pieces():
     [
         ({"methods": {"maap": {}}}, "unknown solver 'maap'; did you mean 'map'?"),
         ({"priors": {"tiny": {"flow": "haar_glov"}}}, "unknown model 'haar_glov'; did you mean 'haar_glow'?"),
+        (
+            {"tasks": {"sensing": {"operator": "gaussian_sensing"}}, "methods": {}},
+            "task 'sensing': measurements is missing; set it: numbers m that are measured",
+        ),
         ({"tasks": {"denoising": {"operator": "identiti"}}, "methods": {}}, "did you mean 'identity'?"),
         (
             {"methods": {"map": {"settings": {"noise_sdt": 0.1}}}},

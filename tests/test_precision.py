@@ -11,13 +11,13 @@ from flowprior import operators, solvers
 from flowprior.device import use_tensor_cores
 from flowprior.errors import FlowpriorError
 from flowprior.evaluation.metrics import psnr
-from flowprior.experiment.params import TrainingSettings
 from flowprior.models import flows
 from flowprior.models.flows.fixed import UnrolledFlow, compiled
 from flowprior.models.flows.layers import Bijection
 from flowprior.solvers.base import Context
 from flowprior.solvers.frozen import frozen
-from flowprior.training import train
+from flowprior.training.loop import train
+from flowprior.training.settings import TrainingSettings
 
 SHAPE = (3, 8, 8)
 #: solver, operator, its noise, settings

@@ -13,17 +13,20 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from report_fixture import SIDE, fabricate, tiny_experiment, write_evaluation
 
+from flowprior import operators
 from flowprior.errors import FlowpriorError, UnknownNameError
 from flowprior.evaluation.plots import cost_curve
 from flowprior.evaluation.statistics import describe, pooled_psnr_chavez2021
 from flowprior.experiment.plan import jobs
 from flowprior.images.checksums import of_file
+from flowprior.images.quantise import to_pixels
 from flowprior.report import Layout, build, outputs
 from flowprior.report.formats import number, signed, unit
-from flowprior.report.grids import make_grid, picture
+from flowprior.report.grids import make_grid
 from flowprior.report.lines import lines_of
 from flowprior.report.published import TABLES, table_of
 from flowprior.report.results import load
@@ -236,9 +239,21 @@ def test_the_pages_tiles_are_the_pictures_pixel_by_pixel(html, results):
     assert np.array_equal(pixels, grid.rows[0][0].pixels)
 
 
-@pytest.mark.parametrize("shape", [(5, 8, 8), (30,), (1, 30)])
-def test_a_measurement_that_is_no_picture_is_a_blank_one(shape):
-    assert picture(np.zeros(shape, np.float32)).shape == (1, 1, 3)
+def test_a_measurement_that_is_no_picture_is_shown_by_its_least_norm_image(tmp_path):
+    tasks = {"sensing": {"operator": "gaussian_sensing", "settings": {"measurements": 200}}}
+    experiment = tiny_experiment(tasks=tasks, methods={"linear_mmse": {}}, reference=None)
+    fabricate(tmp_path, experiment)
+    grid = make_grid(load(experiment, tmp_path), "sensing")
+    assert grid.columns[:2] == ("target", "A_dagger y")
+    with np.load(Layout(experiment, tmp_path).measurement("sensing"), allow_pickle=False) as archive:
+        y = archive["y"]
+    assert y.shape == (12, 200)
+    sensing = operators.build("gaussian_sensing", (3, SIDE, SIDE), measurements=200)
+    wanted = to_pixels(sensing.A_dagger(torch.from_numpy(y[:1])).clamp(0, 1))[0]
+    assert np.abs(grid.rows[0][1].pixels.astype(int) - wanted).max() <= 1
+    build(experiment, tmp_path)
+    page = Layout(experiment, tmp_path).page.read_text()
+    assert "least-norm image" in page and "least-norm image" not in page.partition('id="grids"')[0]
 
 
 def test_five_bit_targets_are_shown_with_five_bits(tmp_path):

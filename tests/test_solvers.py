@@ -8,6 +8,7 @@ from pieces import small_flow, small_operator
 
 from flowprior import operators, solvers
 from flowprior.errors import FlowpriorError, UnknownNameError
+from flowprior.models.capabilities import LinearGaussian
 from flowprior.models.gaussian import Gaussian, Posterior
 from flowprior.models.moments import sample_moments
 from flowprior.optim.search import SearchSettings, Terms, minimise
@@ -21,10 +22,10 @@ LATENT = ("chavez", "csgm", "glowip")
 
 
 def prior_of(name):
-    kind = solvers.REGISTRY.get(name).prior_kind
-    if kind == "gaussian":
+    needs = solvers.REGISTRY.get(name).needs
+    if needs is LinearGaussian:
         return Gaussian.fit(torch.rand(64, *SHAPE, generator=torch.Generator().manual_seed(3)))
-    return small_flow("haar_glow", SHAPE, torch.float32) if kind == "flow" else None
+    return None if needs is None else small_flow("haar_glow", SHAPE, torch.float32)
 
 
 def quick(name):
@@ -92,7 +93,7 @@ def test_settings_that_are_learned_by_nobody_are_refused():
         solvers.solve("chavez", operator, y, prior_of("chavez"), aplha=1)
     with pytest.raises(UnknownNameError, match="did you mean 'chavez'"):
         solvers.solve("chaves", operator, y, prior_of("chavez"))
-    with pytest.raises(FlowpriorError, match="needs a flow as its prior, got NoneType"):
+    with pytest.raises(FlowpriorError, match="needs a prior that is Invertible, got NoneType without decode, encode"):
         solvers.solve("map", operator, y)
     with pytest.raises(FlowpriorError, match=r"must have shape \(N, 3, 8, 8\), got \(3, 3, 4, 4\)"):
         solvers.solve("map", operator, y[..., :4, :4], prior_of("map"))

@@ -10,12 +10,14 @@ from pieces import MODEL_SIDES, pictures, small_model
 from flowprior import models, operators
 from flowprior.errors import FlowpriorError
 from flowprior.experiment.learning import Lesson, learn, learn_together
-from flowprior.experiment.params import TaskSettings, TrainingSettings
+from flowprior.experiment.params import PriorSettings
 from flowprior.models import flows
 from flowprior.models.checkpoint import load_model, save_model
-from flowprior.training import Task, train
+from flowprior.operators.task import TaskSettings
 from flowprior.training.batches import held_out_parts
-from flowprior.training.trainable import trainable_of
+from flowprior.training.loop import train
+from flowprior.training.settings import TrainingSettings
+from flowprior.training.trainable import Task, trainable_of
 
 SETTINGS = TrainingSettings(steps=12, batch=8, validate_every=4, warmup=2, learning_rate=1e-3)
 KEY = (0, "test")
@@ -42,7 +44,7 @@ class Watcher:
 
 
 def task_of(name):
-    if name not in models.FOR_ONE_TASK:
+    if not PriorSettings(model=name).for_one_task:
         return None
     side = MODEL_SIDES.get(name, 8)
 

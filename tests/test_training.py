@@ -10,16 +10,15 @@ from pieces import pictures as pixels
 
 from flowprior.errors import FlowpriorError
 from flowprior.experiment.learning import Lesson, learn_together
-from flowprior.experiment.params import TrainingSettings
 from flowprior.models import flows
 from flowprior.models.flows.base import bits_per_dim
 from flowprior.models.flows.checkpoint import load_flow, save_flow
 from flowprior.models.flows.fixed import compiled
 from flowprior.models.flows.learning import ByKernel, ByTorch, likelihood_of
-from flowprior.training import train
 from flowprior.training.batches import Batches
 from flowprior.training.grids import TEMPERATURES, sample_rows
-from flowprior.training.loop import learning_rate
+from flowprior.training.loop import learning_rate, train
+from flowprior.training.settings import TrainingSettings
 from flowprior.training.trainable import trainable_of
 
 SETTINGS = TrainingSettings(steps=12, batch=8, validate_every=4, warmup=2)

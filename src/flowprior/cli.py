@@ -14,10 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from flowprior.errors import FlowpriorError, one_line_errors
-from flowprior.solvers import OTHER_PRIORS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from flowprior.models.flows.base import Flow
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -51,13 +52,14 @@ def schema(
     root: Annotated[Path, typer.Option(help="The repository, below which workflow/schemas lies.")] = Path(),
 ) -> None:
     """Write the JSON schemas that the settings of all pieces imply, for the workflow and for editors."""
-    from flowprior.experiment.schema import PIECES, generate_pieces, generate_schema
+    from flowprior.experiment.pieces import PIECES
+    from flowprior.experiment.schema import generate_index, generate_schema
     from flowprior.files import replacing
 
     folder = root / "workflow" / "schemas"
     if not folder.is_dir():
         raise FlowpriorError(f"no folder {folder}; run this in the repository, or name it: --root FOLDER")
-    for path, made in ((PIECES, generate_pieces()), (folder / "experiment.schema.json", generate_schema())):
+    for path, made in ((PIECES, generate_index()), (folder / "experiment.schema.json", generate_schema())):
         with replacing(path) as part:
             part.write_text(json.dumps(made, indent=2) + "\n")
         print(f"wrote {path.name}")
@@ -112,9 +114,9 @@ def show(
 
 def _summary_table(summary: pd.DataFrame, title: str) -> Table:
     """Only what differs is a column, so that it fits a terminal."""
-    flows = summary.loc[~summary["prior"].isin(OTHER_PRIORS.values()), "prior"]
+    learned = summary.loc[~summary["baseline"], "prior"] if "baseline" in summary else summary["prior"]
     optional = {
-        "prior": flows.nunique() > 1,
+        "prior": learned.nunique() > 1,
         "selected_by": summary["selected_by"].nunique() > 1,
         "n_diverged": bool(summary["n_diverged"].any()),
     }
@@ -184,10 +186,9 @@ def restore(
     """Restore one picture. A picture larger than the flow's is solved in overlapping tiles."""
     from flowprior.experiment import restoring
     from flowprior.experiment.params import load_experiment
-    from flowprior.models import flows
 
     experiment = load_experiment(params)
-    flow = flows.load(checkpoint)
+    flow = _flow(checkpoint)
     settings = restoring.settings_for(experiment, task, method, _settings(setting or []))
     restored, diverged = restoring.restore_file(
         picture,
@@ -250,6 +251,15 @@ def ui(
     from flowprior.tracking import serve
 
     serve(Path.cwd(), port)
+
+
+def _flow(checkpoint: Path) -> Flow:
+    """A flow of a folder, or of MLflow's registry; a path drops one of the two slashes of an address."""
+    from flowprior import tracking
+    from flowprior.models import flows
+
+    place = checkpoint.as_posix()
+    return tracking.load_flow(place) if place.startswith("models:/") else flows.load(checkpoint)
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:

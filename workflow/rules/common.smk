@@ -8,11 +8,12 @@ from snakemake.utils import validate
 
 from flowprior.errors import USER_ERROR_STATUS, one_line_errors
 from flowprior.images import raw_files, raw_settings, source_of
-from flowprior.experiment.params import experiment_from
+from flowprior.experiment.params import NO_PRIOR, experiment_from
 from flowprior.experiment.plan import (
     SOLVED_SPLITS,
     check_names,
     fetched,
+    fitted_priors,
     jobs,
     without_missing_solvers,
 )
@@ -69,7 +70,7 @@ def either(names):
 wildcard_constraints:
     task=either(EXPERIMENT.tasks),
     method=either(EXPERIMENT.methods),
-    prior=either([*EXPERIMENT.priors, "gaussian", "none"]),
+    prior=either({job.prior for job in JOBS} | set(EXPERIMENT.priors)),
     split=either(SOLVED_SPLITS),
     chunk=r"\d+",
 
@@ -97,10 +98,10 @@ def points_of(wildcards):
 
 def prior_files(wildcards):
     """What the prior of a reconstruction job is read from."""
-    if wildcards.prior == "none":
+    if wildcards.prior == NO_PRIOR:
         return {}
-    if wildcards.prior == "gaussian":
-        return {"gaussian": rules.gaussian.output.gaussian}
+    if wildcards.prior in FITTED:
+        return {"fitted": rules.fit.output.fitted.format(prior=wildcards.prior)}
     training = EXPERIMENT.training_of(wildcards.prior, wildcards.task)
     layout = Layout(EXPERIMENT)
     return {

@@ -1,15 +1,11 @@
-# Priors: flows by maximum likelihood, and the Gaussian with the training images' mean and covariance.
+# Priors: flows, models of other kinds, and those that are made of the training images at once.
 GENERATORS = [
     one
     for one in EXPERIMENT.trainings()
     if one.task is None and one.prior not in EXPERIMENT.flows
 ]
 FOR_ONE_TASK = [one for one in EXPERIMENT.trainings() if one.task is not None]
-GAUSSIAN_IF_NEEDED = (
-    [f"{RESULTS}/flows/gaussian/gaussian.npz"]
-    if any(job.prior == "gaussian" for job in JOBS)
-    else []
-)
+FITTED = fitted_priors(EXPERIMENT)
 
 
 rule train:
@@ -120,16 +116,18 @@ def every_training(kind):
     ]
 
 
-rule gaussian:
+rule fit:
     input:
         train=rules.prepare.output.train,
         manifest=rules.prepare.output.manifest,
     output:
-        gaussian=f"{RESULTS}/flows/gaussian/gaussian.npz",
+        fitted=f"{RESULTS}/flows/{{prior}}/{{prior}}.npz",
     log:
-        f"{LOGS}/gaussian.log",
+        f"{LOGS}/fit/{{prior}}.log",
     benchmark:
-        f"{BENCHMARKS}/gaussian.tsv"
+        f"{BENCHMARKS}/fit/{{prior}}.tsv"
+    wildcard_constraints:
+        prior=either(FITTED),
     conda:
         "../envs/flowprior.yaml"
     threads: HEAVY_THREADS
@@ -137,6 +135,6 @@ rule gaussian:
         mem_mb=growing(4000),
         runtime=growing(30),
     message:
-        "Fit the Gaussian of the training images"
+        "Fit the {wildcards.prior} of the training images"
     script:
-        "../scripts/gaussian.py"
+        "../scripts/fit.py"

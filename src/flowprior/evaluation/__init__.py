@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from flowprior.evaluation.aggregate import Evaluation, evaluate
     from flowprior.evaluation.metrics import psnr, psnr_chavez2021, ssim
     from flowprior.evaluation.statistics import (
-        BASELINES,
         PSNR_CAP,
         bootstrap_interval,
         describe,
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "BASELINES",
     "PSNR_CAP",
     "Evaluation",
     "bootstrap_interval",

@@ -9,7 +9,6 @@ import pandas as pd
 
 from flowprior.evaluation.selection import LINE, check_rows, choose, diverged, setting_means
 from flowprior.evaluation.statistics import (
-    BASELINES,
     PSNR_CAP,
     bootstrap_interval,
     capped,
@@ -29,7 +28,7 @@ SUMMARY_COLUMNS = [
         "solver",
         "dataset",
     ),
-    *("bits", "psnr_std", "ssim_std", "psnr_chavez2021_pooled", "validation_psnr"),
+    *("bits", "psnr_std", "ssim_std", "psnr_chavez2021_pooled", "validation_psnr", "baseline"),
 ]
 PAIRED_COLUMNS = [
     *("task", "method", "prior", "other", "other_prior", "n", "psnr_difference", "low", "high"),
@@ -100,6 +99,7 @@ def summarise(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
                 {
                     **dict(zip(LINE, line, strict=True)),
                     **{name: first[name] for name in ("solver", "dataset", "bits")},
+                    "baseline": bool(first["baseline"]),
                     "setting": setting,
                     "selected_by": selected_by,
                     "n": len(images),
@@ -128,7 +128,7 @@ def best_baselines(summary: pd.DataFrame) -> dict[str, tuple[str, str]]:
     A baseline without validation images (one setting, nothing to choose) comes after those that have them.
     """
     chosen = {}
-    baselines = summary[(summary["selected_by"] == "validation") & summary["solver"].isin(BASELINES)]
+    baselines = summary[(summary["selected_by"] == "validation") & summary["baseline"]]
     for task, lines in baselines.groupby("task", sort=False):
         best = lines.iloc[int(np.argmax(lines["validation_psnr"].fillna(-np.inf).to_numpy()))]
         chosen[str(task)] = (str(best["method"]), str(best["prior"]))

@@ -12,8 +12,6 @@ from flowprior.errors import FlowpriorError
 #: A perfect image has an infinite PSNR, and one of them would make every mean infinite. In means and in
 #: differences it counts with this many dB, which no imperfect 8-bit colour picture up to 226 x 226 reaches.
 PSNR_CAP = 100.0
-#: Solvers without a learned flow; each flow method is compared with the best of them.
-BASELINES = ("linear_mmse", "bm3d")
 RESAMPLES = 10_000
 LEVEL = 0.95
 

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from flowprior import models, operators, solvers
 from flowprior.errors import FlowpriorError
 from flowprior.evaluation.metrics import psnr, psnr_chavez2021, ssim
-from flowprior.experiment.params import TaskSettings
 from flowprior.images import load
 from flowprior.images.quantise import targets, to_pixels
-from flowprior.models.gaussian import Gaussian
+from flowprior.operators.task import TaskSettings
 from flowprior.progress import Progress
 from flowprior.solvers.base import Result
 
@@ -72,12 +71,15 @@ class Inverted:
 
 
 def load_prior(name: str, files: dict[str, str]) -> Any:
-    """The prior of a job: a trained model by its weights, the Gaussian, or none."""
-    if name == "none":
-        return None
-    if name == "gaussian":
-        return Gaussian.load(Path(files["gaussian"]))
-    return models.load(Path(files["weights"]).parent)
+    """The prior of a job: a fitted model, one by its weights, or none.
+
+    Args:
+        name: of the prior.
+        files: "fitted" or "weights", or neither, and where that lies.
+    """
+    if "fitted" in files:
+        return models.REGISTRY.get(name).load(Path(files["fitted"]))
+    return models.load(Path(files["weights"]).parent) if "weights" in files else None
 
 
 def invert(problem: Problem, prior: Any, device: torch.device) -> Inverted:
@@ -125,6 +127,7 @@ def _rows(problem: Problem, point: Any, part: slice, result: Result, truth: Tens
             "method": params.method,
             "solver": params.solver,
             "prior": params.prior,
+            "baseline": solvers.REGISTRY.get(params.solver).baseline,
             "setting": point["label"],
             "settings": json.dumps(point["settings"], sort_keys=True),
             "paper": bool(point["paper"]),

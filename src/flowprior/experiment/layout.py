@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flowprior.experiment.params import Experiment, Training
-from flowprior.experiment.plan import SOLVED_SPLITS, Job, fetched, jobs
+from flowprior.experiment.plan import SOLVED_SPLITS, Job, fetched, fitted_priors, jobs
 
 
 class Step(NamedTuple):
@@ -134,7 +134,7 @@ class Layout:
         solved = jobs(experiment)
         steps = [Step("download", {})] if fetched(experiment) else []
         steps += [Step("prepare", {}), *(Step.learning(training, experiment) for training in experiment.trainings())]
-        steps += [Step("gaussian", {})] if any(job.prior == "gaussian" for job in solved) else []
+        steps += [Step("fit", {"prior": prior}) for prior in fitted_priors(experiment)]
         steps += [Step("measure", {"task": task, "split": split}) for task, split in self.measured()]
         steps += [Step.solving(job) for job in solved]
         return [*steps, Step("evaluate", {})]
@@ -161,10 +161,9 @@ class Layout:
             return self.solved(Job(**{**step.wildcards, "chunk": int(step.wildcards["chunk"])}), "job.json")  # type: ignore[arg-type]
         return None
 
-    @property
-    def gaussian(self) -> Path:
-        """The Gaussian of the training images, where a method needs it."""
-        return self.flow("gaussian", "gaussian.npz")
+    def fitted(self, prior: str) -> Path:
+        """A model that was made of the training images at once."""
+        return self.flow(prior, f"{prior}.npz")
 
 
 def figure_names(experiment: Experiment) -> list[str]:

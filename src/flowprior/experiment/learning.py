@@ -21,14 +21,15 @@ import torch
 from flowprior import models, operators
 from flowprior.device import device_for, use_tensor_cores, use_threads
 from flowprior.errors import FlowpriorError, one_line_errors
-from flowprior.experiment.params import PriorSettings, TaskSettings
+from flowprior.experiment.params import PriorSettings
 from flowprior.files import replacing
 from flowprior.models.checkpoint import save_model
+from flowprior.operators.task import TaskSettings
 from flowprior.progress import Progress
-from flowprior.training import Task, train
 from flowprior.training.grids import save_grid
+from flowprior.training.loop import train
 from flowprior.training.ranks import joined_ranks
-from flowprior.training.trainable import trainable_of
+from flowprior.training.trainable import Task, trainable_of
 
 
 @dataclass(frozen=True)

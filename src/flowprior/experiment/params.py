@@ -7,9 +7,7 @@ JSON schema.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -25,65 +23,15 @@ from pydantic import (
 )
 
 from flowprior.errors import FlowpriorError, UnknownNameError
-from flowprior.models import FOR_ONE_TASK, flows
+from flowprior.images.settings import DataSettings
+from flowprior.models.flows.registry import REGISTRY as FLOWS
+from flowprior.operators.task import TaskSettings
 from flowprior.registry import SettingsModel, validated
+from flowprior.training.settings import TrainingSettings
 
-SPLITS = ("train", "validation", "test")
+#: Stands for the prior of a method that asks none.
+NO_PRIOR = "none"
 Scalar = float | int | str | bool
-#: Of the networks inside a flow; what they change, and log-determinants, are float32.
-Precision = Literal["float32", "bf16"]
-
-
-class DataSettings(SettingsModel):
-    """Where images come from and how they are prepared."""
-
-    source: str = Field("photos", description="photos, celeba or folder")
-    path: str | None = Field(None, description="where the raw images lie; default: data/<source>")
-    url: str | None = Field(None, description="where to download a missing archive from (celeba)")
-    checksum: str | None = Field(
-        None,
-        description="expected checksum of the archive, as 'sha256:...' or 'md5:...'; a mismatch is an error",
-    )
-    resolution: int = Field(32, ge=4, le=1024, description="side of the prepared images in pixels")
-    train: int | None = Field(None, ge=1, description="how many training images; null: all there are")
-    validation: int | None = Field(None, ge=1, description="how many validation images are prepared; null: all")
-    test: int | None = Field(None, ge=1, description="how many test images are prepared; null: all")
-
-    @property
-    def raw(self) -> str:
-        """Folder of the raw images."""
-        return self.path or f"data/{self.source}"
-
-    @property
-    def key(self) -> str:
-        """Name of the prepared data set: readable, and different whenever the settings differ."""
-        facts = self.model_dump(exclude={"url"})
-        return f"{self.source}-{self.resolution}px-{fingerprint(facts)}"
-
-
-class TrainingSettings(SettingsModel):
-    """How a model is trained; its loss is its own."""
-
-    steps: int = Field(3000, ge=1, description="optimiser steps")
-    batch: int = Field(32, ge=1, description="images per step")
-    learning_rate: float = Field(2e-3, gt=0, description="peak rate of Adam")
-    beta1: float = Field(0.9, ge=0, lt=1, description="Adam's first decay")
-    beta2: float = Field(0.999, ge=0, lt=1, description="Adam's second decay")
-    warmup: int = Field(100, ge=0, description="steps of linear warm-up")
-    schedule: Literal["constant", "cosine"] = Field("cosine", description="rate after the warm-up")
-    clip_value: float | None = Field(None, gt=0, description="clip each gradient entry to this magnitude")
-    clip_norm: float | None = Field(100.0, gt=0, description="clip the gradient's total norm")
-    ema: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights; 0: none")
-    noise_std: float = Field(
-        0.0, ge=0, description="Gaussian noise added to training images, on values in [0, 1]: a smoother density"
-    )
-    flips: bool = Field(True, description="mirror half of the images left to right")
-    precision: Precision = Field("float32", description="of the convolutions; log-dets stay float32")
-    compile: bool = Field(
-        False, description="torch.compile the loss where torch's layers run it (on a GPU); minutes at the start"
-    )
-    validate_every: int = Field(500, ge=1, description="steps between validations and resume points")
-    patience: int | None = Field(None, ge=1, description="stop after so many validations without gain; null: never")
 
 
 class PriorSettings(SettingsModel):
@@ -104,12 +52,14 @@ class PriorSettings(SettingsModel):
     @property
     def is_flow(self) -> bool:
         """Whether the model is a flow."""
-        return self.model in flows.names()
+        return self.model in FLOWS.names()
 
     @property
     def for_one_task(self) -> bool:
         """Whether the model is trained once for each task."""
-        return self.model in FOR_ONE_TASK
+        from flowprior.experiment.pieces import model_facts
+
+        return "Solves" in model_facts(self.model).gives
 
 
 class Training(NamedTuple):
@@ -127,17 +77,6 @@ class Training(NamedTuple):
     def label(self) -> str:
         """How people are told of it."""
         return self.prior if self.task is None else f"{self.prior} for {self.task}"
-
-
-class TaskSettings(SettingsModel):
-    """One inverse problem: an operator and its noise."""
-
-    operator: str = Field(description="registered operator")
-    settings: dict[str, Any] = Field(default_factory=dict, description="the operator's own settings")
-    noise_std: float = Field(0.0, ge=0, description="standard deviation of the Gaussian noise, on values in [0, 1]")
-    as_image: bool = Field(
-        False, description="the measurement is an image like the others: clipped to [0, 1], quantised below 8 bits"
-    )
 
 
 class MethodTask(SettingsModel):
@@ -222,11 +161,27 @@ class Experiment(SettingsModel):
         return self.methods[method].solver or method
 
     def priors_of(self, method: str) -> tuple[str, ...]:
-        """Priors a method runs with: flows of the experiment, 'gaussian', or 'none'."""
-        from flowprior.solvers import OTHER_PRIORS
+        """Priors a method runs with: those it names, else all that can what its solver needs, else a fitted one.
 
-        other = OTHER_PRIORS.get(self.solver_of(method))
-        return (other,) if other else tuple(self.methods[method].priors or self.flows)
+        Raises:
+            FlowpriorError: no model of the experiment can what the solver needs.
+        """
+        from flowprior.experiment.pieces import fitted_models, model_facts, solver_facts
+
+        solver = self.solver_of(method)
+        needs = solver_facts(solver).needs
+        if needs is None:
+            return (NO_PRIOR,)
+        if named := self.methods[method].priors:
+            return tuple(named)
+        able = tuple(name for name, prior in self.priors.items() if needs in model_facts(prior.model).gives)
+        found = able or fitted_models(needs)[:1]
+        if not found:
+            raise FlowpriorError(
+                f"method '{method}' needs a model that is {needs}, and none of the experiment's is "
+                f"({', '.join(self.priors) or 'there are none'}); add one under 'models', or leave the method out"
+            )
+        return found
 
     @property
     def flows(self) -> tuple[str, ...]:
@@ -304,11 +259,6 @@ def _label(values: dict[str, Any], written: Callable[[Any], str]) -> str:
 
 def _four_digits(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def fingerprint(facts: Any) -> str:
-    """Eight hexadecimal digits that change whenever the facts do."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def experiment_from(config: dict[str, Any]) -> Experiment:

@@ -11,15 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import Experiment
-from flowprior.solvers import OTHER_PRIORS
+from flowprior.experiment.params import NO_PRIOR, Experiment
+from flowprior.experiment.pieces import model_facts, solver_facts
+from flowprior.models import names as model_names
 
 #: Splits on which methods are run; settings are chosen on the first and reported on the second.
 SOLVED_SPLITS = ("validation", "test")
-#: Solver -> module it cannot do without, and why it may be missing.
-OPTIONAL_MODULES = {
-    "bm3d": ("bm3d", "it is free for non-commercial use only, and is installed by: pip install bm3d"),
-}
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]*")
 
@@ -59,8 +56,19 @@ def splits_of(experiment: Experiment, method: str, task: str) -> tuple[str, ...]
 
     Any other solves them even with nothing to choose: the best method and the best baseline are chosen on them too.
     """
-    slow = experiment.methods[method].images is not None and experiment.solver_of(method) not in OTHER_PRIORS
+    slow = experiment.methods[method].images is not None and not is_baseline(experiment, method)
     return ("test",) if slow and len(experiment.points(method, task)) == 1 else SOLVED_SPLITS
+
+
+def is_baseline(experiment: Experiment, method: str) -> bool:
+    """Whether methods with a learned prior are compared with this one."""
+    return solver_facts(experiment.solver_of(method)).baseline
+
+
+def fitted_priors(experiment: Experiment) -> tuple[str, ...]:
+    """Priors of the jobs that are made of the training images at once, each once."""
+    used = dict.fromkeys(job.prior for job in jobs(experiment))
+    return tuple(prior for prior in used if prior not in experiment.priors and prior != NO_PRIOR)
 
 
 def without_missing_solvers(experiment: Experiment) -> tuple[Experiment, dict[str, str]]:
@@ -71,9 +79,9 @@ def without_missing_solvers(experiment: Experiment) -> tuple[Experiment, dict[st
     """
     skipped = {}
     for method in experiment.methods:
-        module, reason = OPTIONAL_MODULES.get(experiment.solver_of(method), ("", ""))
-        if module and importlib.util.find_spec(module) is None:
-            skipped[method] = f"the module {module} is not installed ({reason})"
+        for module, reason in solver_facts(experiment.solver_of(method)).requires.items():
+            if importlib.util.find_spec(module) is None:
+                skipped[method] = f"the module {module} is not installed ({reason})"
     methods = {name: plan for name, plan in experiment.methods.items() if name not in skipped}
     return experiment.model_copy(update={"methods": methods}), skipped
 
@@ -92,8 +100,9 @@ def check_names(experiment: Experiment) -> None:
         for name in names:
             if not _NAME.fullmatch(name):
                 raise FlowpriorError(f"{kind} '{name}' names a folder: use letters, digits, '_' and '-'")
-    for name in ("gaussian", "none"):
-        if name in experiment.priors:
+    fitted = {name for name in model_names() if model_facts(name).fitted}
+    for name in experiment.priors:
+        if name == NO_PRIOR or name in fitted:
             raise FlowpriorError(f"prior '{name}' is a name with a meaning of its own: choose another")
 
 

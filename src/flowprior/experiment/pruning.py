@@ -12,7 +12,7 @@ from pathlib import Path
 from flowprior.errors import FlowpriorError
 from flowprior.experiment.layout import PLOT_NAMES, Layout, Step, outputs
 from flowprior.experiment.params import Experiment
-from flowprior.experiment.plan import jobs
+from flowprior.experiment.plan import fitted_priors, jobs
 from flowprior.progress import ERROR_SUFFIX
 
 #: Folders of `results/<experiment>` that belong to jobs. What else lies there is a person's own.
@@ -36,8 +36,7 @@ def expected_files(experiment: Experiment) -> frozenset[Path]:
     layout = Layout(experiment)
     solved = jobs(experiment)
     files = {layout.trained(training, name) for training in experiment.trainings() for name in _TRAINED}
-    if any(job.prior == "gaussian" for job in solved):
-        files.add(layout.gaussian)
+    files |= {layout.fitted(prior) for prior in fitted_priors(experiment)}
     files |= {layout.measurement(task, split) for task, split in layout.measured()}
     files |= {layout.solved(job, kind) for job in solved for kind in _RECONSTRUCTION}
     files |= {layout.plot(name) for name in PLOT_NAMES}

@@ -19,10 +19,13 @@ from torch import Tensor
 
 from flowprior import operators, solvers
 from flowprior.errors import FlowpriorError, UnknownNameError
-from flowprior.experiment.params import Experiment, TaskSettings
+from flowprior.experiment.params import Experiment
+from flowprior.experiment.pieces import model_facts, solver_facts
 from flowprior.files import replacing
+from flowprior.models import flows
 from flowprior.models.flows.base import Flow
 from flowprior.operators.base import Operator
+from flowprior.operators.task import TaskSettings
 from flowprior.progress import Progress
 
 #: Share of a tile's side by which neighbours overlap.
@@ -43,7 +46,8 @@ def settings_for(experiment: Experiment, task: str, method: str, given: Mapping[
     if method not in experiment.methods:
         raise UnknownNameError("method", method, experiment.methods)
     solver = experiment.solver_of(method)
-    if solver in solvers.OTHER_PRIORS:
+    needs = solver_facts(solver).needs
+    if not any(needs in model_facts(flow).gives for flow in flows.names()):
         raise FlowpriorError(f"method '{method}' uses no flow; choose one that does, such as 'map'")
     if task not in experiment.tasks_of(method):
         raise FlowpriorError(f"method '{method}' has no settings for task '{task}' in experiment '{experiment.name}'")
@@ -107,6 +111,11 @@ def restore(
             f"the picture is {picture.shape[1]}x{picture.shape[2]}, smaller than the flow's "
             f"{height}x{width}; take a larger picture or a flow for smaller images"
         )
+    if not _is_picture(operator):
+        raise FlowpriorError(
+            f"operator '{task.operator}' measures {tuple(operator.measurement_shape)} of a tile, which is no picture; "
+            "choose a task whose measurements are pictures"
+        )
     corners = [(top, left) for top in _starts(picture.shape[1], height) for left in _starts(picture.shape[2], width)]
     if len(corners) > 1 and not _same_everywhere(operator):
         raise FlowpriorError(
@@ -141,14 +150,16 @@ def _read(picture: Path) -> np.ndarray:
         raise FlowpriorError(f"{picture} cannot be read as a picture ({error})") from None
 
 
+def _is_picture(operator: Operator) -> bool:
+    """Whether a measurement is a picture as large as an image, in its channels or in grey."""
+    channels, height, width = operator.shape
+    return tuple(operator.measurement_shape) in ((1, height, width), (channels, height, width))
+
+
 def _measurement(tiles: Tensor, operator: Operator) -> Tensor:
     """The degraded tiles as the operator's measurements: grey ones where it gives one channel."""
-    wanted = tuple(operator.measurement_shape)
-    if wanted == (1, *tiles.shape[2:]):
-        return tiles.mean(1, keepdim=True)
-    if wanted != tuple(tiles.shape[1:]):
-        raise FlowpriorError(f"measurements of shape {wanted} are no pictures; this task takes none")
-    return tiles
+    grey = operator.measurement_shape[0] == 1
+    return tiles.mean(1, keepdim=True) if grey else tiles
 
 
 def _same_everywhere(operator: Operator) -> bool:

@@ -7,22 +7,20 @@ test fails when it is out of date.
 
 from __future__ import annotations
 
-import json
-from functools import cache
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
 
 from flowprior import images, models, operators, solvers
 from flowprior.errors import FlowpriorError, UnknownNameError, unknown_name_message
+from flowprior.experiment.pieces import facts_of_model, facts_of_solver, index
 from flowprior.models import flows
 
 if TYPE_CHECKING:
     from flowprior.experiment.params import Experiment
     from flowprior.registry import Registry
 
-PIECES = Path(__file__).with_name("pieces.json")
 REGISTRIES: dict[str, Registry[Any]] = {
     "model": models.TRAINED,
     "operator": operators.REGISTRY,
@@ -32,10 +30,20 @@ REGISTRIES: dict[str, Registry[Any]] = {
 
 def generate_pieces() -> dict[str, dict[str, Any]]:
     """Kind -> name -> JSON schema of the piece's settings. Imports every piece."""
-    return {
-        kind: {name: registry.get(name).Settings.model_json_schema() for name in registry.names()}
-        for kind, registry in REGISTRIES.items()
+    return {kind: _settings_schemas(registry) for kind, registry in REGISTRIES.items()}
+
+
+def generate_index() -> dict[str, dict[str, Any]]:
+    """What `pieces.json` holds: `generate_pieces`, and under "facts" what solvers and models say of themselves."""
+    facts = {
+        "solver": {name: asdict(facts_of_solver(solvers.REGISTRY.get(name))) for name in solvers.names()},
+        "model": {name: asdict(facts_of_model(models.REGISTRY.get(name))) for name in models.names()},
     }
+    return {**generate_pieces(), "facts": facts}
+
+
+def _settings_schemas(registry: Registry[Any]) -> dict[str, Any]:
+    return {name: registry.get(name).Settings.model_json_schema() for name in registry.names()}
 
 
 def generate_schema() -> dict[str, Any]:
@@ -78,22 +86,17 @@ def _accept_older_words(schema: dict[str, Any]) -> None:
     ]
 
 
-@cache
-def _pieces() -> dict[str, dict[str, Any]]:
-    return json.loads(PIECES.read_text())
-
-
 def check_settings(kind: str, name: str, settings: dict[str, Any], context: str) -> None:
     """Check the settings of one piece by its generated schema.
 
     Raises:
         UnknownNameError: the piece is not registered.
-        FlowpriorError: a setting is misspelt, or its value does not fit.
+        FlowpriorError: a setting is misspelt or missing, or its value does not fit.
     """
     registry = REGISTRIES[kind]
     if name not in registry.names():
         raise UnknownNameError(kind, name, registry.names())
-    schema = _pieces().get(kind, {}).get(name) or registry.get(name).Settings.model_json_schema()
+    schema = index().get(kind, {}).get(name) or registry.get(name).Settings.model_json_schema()
     known = schema.get("properties", {})
     for key, value in settings.items():
         if key not in known:
@@ -102,6 +105,9 @@ def check_settings(kind: str, name: str, settings: dict[str, Any], context: str)
             jsonschema.validate(value, {**known[key], "$defs": schema.get("$defs", {})})
         except jsonschema.ValidationError as error:
             raise FlowpriorError(f"{context}: {key}: {error.message}") from None
+    for key in schema.get("required", []):
+        if key not in settings:
+            raise FlowpriorError(f"{context}: {key} is missing; set it: {known[key]['description']}")
 
 
 def check_pieces(experiment: Experiment) -> None:

@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import SPLITS
 from flowprior.images import checksums, decode
 from flowprior.images.download import staging
+from flowprior.images.settings import SPLITS
 from flowprior.images.source import Source
 
 #: File -> sha256, as scikit-image publishes it.

@@ -10,8 +10,8 @@ from typing import Self
 import numpy as np
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import DataSettings
 from flowprior.images import checksums
+from flowprior.images.settings import DataSettings
 
 
 class Source(ABC):

@@ -15,11 +15,12 @@ Images are float (N, C, H, W) in [0, 1] throughout; `shape` is (C, H, W).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from torch import Tensor
+if TYPE_CHECKING:  # what plans an experiment reads this, and starts without torch
+    from torch import Tensor
 
-if TYPE_CHECKING:
     from flowprior.operators.base import Operator
 
 
@@ -86,7 +87,7 @@ class Velocity(Model, Protocol):
 
 
 @runtime_checkable
-class LinearGaussian(Density, Protocol):
+class LinearGaussian(Model, Protocol):
     """A Gaussian over images: what is seen of it through a linear operator has closed forms."""
 
     def observed(self, operator: Operator) -> Any:
@@ -101,6 +102,10 @@ class Solves(Model, Protocol):
         """Images (N, C, H, W), not clipped, from measurements (N, *operator.measurement_shape)."""
 
 
+#: Every protocol that a solver may need.
+CAPABILITIES = (Decodes, Density, Invertible, Denoises, Velocity, LinearGaussian, Solves)
+
+
 def missing(model: object, wanted: type) -> list[str]:
     """What a model lacks of a protocol, by name; empty if it has all of it.
 
@@ -108,6 +113,28 @@ def missing(model: object, wanted: type) -> list[str]:
         >>> missing(object(), Density)
         ['log_prob', 'shape']
     """
-    protocols = [base for base in wanted.__mro__ if getattr(base, "_is_protocol", False) and base is not Protocol]
-    named = {name for base in protocols for name in (*vars(base), *vars(base).get("__annotations__", {}))}
-    return sorted(name for name in named if not name.startswith("_") and not hasattr(model, name))
+    return sorted({name for name, _ in _members(wanted) if not hasattr(model, name)})
+
+
+def capabilities_of(model: type) -> tuple[str, ...]:
+    """Names of the protocols whose methods a class has; what only its objects have (`shape`) is not asked for.
+
+    Example:
+        >>> class Half:
+        ...     def log_prob(self, x): ...
+        >>> capabilities_of(Half)
+        ('Density',)
+    """
+    return tuple(
+        wanted.__name__
+        for wanted in CAPABILITIES
+        if all(hasattr(model, name) for name, value in _members(wanted) if callable(value))
+    )
+
+
+def _members(wanted: type) -> Iterator[tuple[str, object]]:
+    """Names that a protocol asks for, those of its own protocols included."""
+    for base in wanted.__mro__:
+        if getattr(base, "_is_protocol", False) and base is not Protocol:
+            members = {**dict.fromkeys(vars(base).get("__annotations__", {})), **vars(base)}
+            yield from ((name, value) for name, value in members.items() if not name.startswith("_"))

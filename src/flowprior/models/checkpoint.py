@@ -10,9 +10,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from flowprior import models
 from flowprior.errors import FlowpriorError
-from flowprior.models import flows
+from flowprior.models.flows.registry import REGISTRY as FLOWS
+from flowprior.models.registry import build
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
@@ -50,7 +50,7 @@ def save_model(folder: str | Path, model: Any, facts: dict[str, Any] | None = No
 
 def kind_of(name: str) -> str:
     """What stands before a model's name in a description: a flow is said to be one."""
-    return "flow" if name in flows.names() else "model"
+    return "flow" if name in FLOWS.names() else "model"
 
 
 def load_model(folder: str | Path) -> Any:
@@ -72,7 +72,7 @@ def load_model(folder: str | Path) -> Any:
         raise FlowpriorError(
             f"{folder / CONFIG} is not a model's description ({error}); train the model again"
         ) from None
-    model = models.build(name, shape, **settings)
+    model = build(name, shape, **settings)
     try:
         weights = load_file(folder / WEIGHTS)
     except FileNotFoundError:

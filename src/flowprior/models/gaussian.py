@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +29,9 @@ class Gaussian:
         mean: (D,).
         covariance: (D, D).
     """
+
+    #: Made of the training images at once: no settings, no training.
+    fitted: ClassVar[bool] = True
 
     shape: tuple[int, int, int]
     mean: Tensor

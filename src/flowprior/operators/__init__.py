@@ -19,6 +19,7 @@ REGISTRY: Registry[Operator] = Registry(
         "box_blur": "flowprior.operators.box_blur:BoxBlur",
         "center_mask": "flowprior.operators.center_mask:CenterMask",
         "channel_mean": "flowprior.operators.channel_mean:ChannelMean",
+        "gaussian_sensing": "flowprior.operators.gaussian_sensing:GaussianSensing",
     },
 )
 

@@ -31,7 +31,7 @@ class Operator(ABC):
 
     @property
     def measurement_shape(self) -> tuple[int, ...]:
-        """Shape of one measurement; that of an image unless the operator says otherwise."""
+        """Shape of one measurement: that of an image unless the operator says otherwise; a vector is (m,)."""
         return self.shape
 
     @abstractmethod
@@ -77,7 +77,10 @@ class Operator(ABC):
         return y + noise_std * noise.to(y)
 
     def matrix(self, dtype: torch.dtype = torch.float64) -> Tensor:
-        """A as a dense matrix (values of a measurement, values of an image), for closed-form baselines and tests."""
+        """A as a dense matrix (values of a measurement, values of an image), for closed-form baselines and tests.
+
+        An operator that knows its matrix overrides this: it need not measure every image of a basis.
+        """
         count = int(torch.tensor(self.shape).prod())
         basis = torch.eye(count, dtype=dtype).reshape(count, *self.shape)
         return self.A(basis).flatten(1).T.contiguous()

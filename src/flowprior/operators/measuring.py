@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowprior.experiment.params import TaskSettings
+from flowprior.errors import FlowpriorError
 from flowprior.images.quantise import at_depth, targets, to_float
 from flowprior.operators.base import Operator
+from flowprior.operators.task import TaskSettings
 from flowprior.randomness import keyed_rows
 
 
@@ -39,7 +40,15 @@ def measure_images(
 
     Returns:
         Measurements (N, *operator.measurement_shape).
+
+    Raises:
+        FlowpriorError: `task.as_image`, but a measurement has no height and width.
     """
+    if task.as_image and len(operator.measurement_shape) != len(operator.shape):
+        raise FlowpriorError(
+            f"a measurement of shape {tuple(operator.measurement_shape)} is no image; "
+            f"leave out as_image of task '{task_name}'"
+        )
     x = to_float(pixels) if task.as_image else targets(pixels, names, bits, key)
     noise = keyed_rows(torch.randn, operator.measurement_shape, [(*key, task_name, name, "noise") for name in names])
     y = operator.measure(x, task.noise_std, noise=noise)

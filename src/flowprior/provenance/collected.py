@@ -13,9 +13,10 @@ from typing import Any
 import pandas as pd
 
 from flowprior.experiment.layout import Layout, table_names
-from flowprior.experiment.params import SPLITS, Experiment, Training
-from flowprior.experiment.plan import jobs
+from flowprior.experiment.params import Experiment, Training
+from flowprior.experiment.plan import fitted_priors, jobs
 from flowprior.images.checksums import of_file
+from flowprior.images.settings import SPLITS
 from flowprior.provenance.data import pinned, raw_checksums
 from flowprior.provenance.invocation import Invocation
 from flowprior.provenance.machine import machine, versions
@@ -84,8 +85,7 @@ def result_files(layout: Layout) -> Iterator[Path]:
     """Every file of the results whose content is recorded, beside weights and images."""
     experiment = layout.experiment
     solved = jobs(experiment)
-    if any(job.prior == "gaussian" for job in solved):
-        yield layout.gaussian
+    yield from (layout.fitted(prior) for prior in fitted_priors(experiment))
     for task, split in layout.measured():
         yield layout.measurement(task, split)
     for job in solved:

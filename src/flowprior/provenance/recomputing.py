@@ -17,8 +17,8 @@ from flowprior.errors import FlowpriorError
 from flowprior.evaluation.rounding import psnr_interval, ssim_interval
 from flowprior.experiment.inversion import Problem, invert, load_prior
 from flowprior.experiment.layout import Layout
-from flowprior.experiment.params import Experiment
-from flowprior.experiment.plan import Job
+from flowprior.experiment.params import NO_PRIOR, Experiment
+from flowprior.experiment.plan import Job, fitted_priors
 from flowprior.images.quantise import to_float
 from flowprior.models.flows.base import Flow
 from flowprior.provenance.job import JobFacts, device_name
@@ -140,8 +140,10 @@ class _Again:
         device = device_for(int(facts is not None and facts.device.startswith("cuda")))
         use_tensor_cores(device)
         use_threads(facts.threads if facts else 1)
-        files = {"gaussian": str(self.layout.gaussian)}
-        if name in self.layout.experiment.priors:
+        files = {}
+        if name in fitted_priors(self.layout.experiment):
+            files["fitted"] = str(self.layout.fitted(name))
+        elif name != NO_PRIOR:
             training = self.layout.experiment.training_of(name, str(self.row["task"]))
             files["weights"] = str(self.layout.trained(training, "weights.safetensors"))
         prior = load_prior(name, files)

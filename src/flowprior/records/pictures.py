@@ -1,4 +1,4 @@
-"""The picture of a record: what was to be found, what was measured, what was found."""
+"""The picture of a record: what was to be found, what was measured (or what that says), what was found."""
 
 from __future__ import annotations
 
@@ -27,16 +27,18 @@ def grid(layout: Layout, job: Job, place: int, target: Path) -> None:
     import numpy as np
     from PIL import Image
 
-    from flowprior.report.grids import picture, quantised, spread
+    from flowprior.report.grids import quantised, spread
+    from flowprior.report.measured import measured_pictures
 
     solved = np.load(layout.solved(job, "images.npy"), mmap_mode="r", allow_pickle=False)[place]
     truth = np.load(layout.prepared("test.npy"), mmap_mode="r", allow_pickle=False)
     with np.load(layout.measurement(job.task), allow_pickle=False) as archive:
         measured = archive["y"]
-    height, width = truth.shape[1:3]
-    strips = []
-    for i in spread(len(solved), GRID_IMAGES):
-        shown = Image.fromarray(picture(measured[i])).resize((width, height), Image.Resampling.NEAREST)
+    height, width, channels = truth.shape[1:]
+    strips, chosen = [], spread(len(solved), GRID_IMAGES)
+    _, seen = measured_pictures(layout.experiment.tasks[job.task], measured[chosen], (channels, height, width))
+    for i, pixels in zip(chosen, seen, strict=True):
+        shown = Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST)
         strips.append(np.concatenate([quantised(truth[i], layout.experiment.bits), np.asarray(shown), solved[i]]))
     sheet = Image.fromarray(np.concatenate(strips, axis=1))
     scale = max(1, _LEAST_SIDE // height)

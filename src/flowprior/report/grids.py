@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from flowprior.experiment.plan import Job
 from flowprior.report.formats import number
 from flowprior.report.lines import Line
+from flowprior.report.measured import measured_pictures
 from flowprior.report.results import Results
 from flowprior.report.style import TEXT_WIDTH, new_figure
 
@@ -36,7 +37,7 @@ class Grid:
 
     Attributes:
         task: which.
-        columns: target, measurement and the methods' labels.
+        columns: target, measurement (or what stands for it) and the methods' labels.
         images: names of the test images, one per row.
         rows: tiles, None where a method did not solve an image.
     """
@@ -58,7 +59,7 @@ def spread(n: int, count: int = COUNT) -> list[int]:
 
 
 def make_grid(results: Results, task: str, count: int = COUNT) -> Grid:
-    """Read the pictures of a task: targets, measurements, and reconstructions with the selected settings."""
+    """Read the pictures of a task: targets, what was measured, and reconstructions with the selected settings."""
     experiment, layout = results.experiment, results.layout
     with np.load(layout.measurement(task), allow_pickle=False) as archive:
         measurements, names = archive["y"], [str(name) for name in archive["names"]]
@@ -66,14 +67,16 @@ def make_grid(results: Results, task: str, count: int = COUNT) -> Grid:
     lines = results.lines_on(task)
     limit = min([len(names), *(experiment.images_of(line.method, "test") for line in lines)])
     chosen = spread(limit, count)
+    _, height, width, channels = targets.shape
+    head, shown = measured_pictures(experiment.tasks[task], measurements[chosen], (channels, height, width))
     columns = [
         [Tile(quantised(targets[i], experiment.bits)) for i in chosen],
-        [Tile(picture(measurements[i])) for i in chosen],
+        [Tile(pixels) for pixels in shown],
         *(_method_column(results, task, line, names, chosen) for line in lines),
     ]
     return Grid(
         task,
-        ("target", "measurement", *(line.label for line in lines)),
+        ("target", head, *(line.label for line in lines)),
         tuple(names[i] for i in chosen),
         tuple(zip(*columns, strict=True)),
     )
@@ -110,21 +113,6 @@ def quantised(pixels: np.ndarray, bits: int) -> np.ndarray:
     from flowprior.images.quantise import to_float, to_pixels
 
     return to_pixels(to_float(np.array(pixels)[None], bits))[0]
-
-
-def picture(y: np.ndarray) -> np.ndarray:
-    """A measurement as a picture; a blank one where it is none.
-
-    Args:
-        y: shape (C, h, w); one channel is shown as grey.
-
-    Returns:
-        uint8, shape (h, w, 3).
-    """
-    if y.ndim != 3 or y.shape[0] not in (1, 3):
-        return np.full((1, 1, 3), 235, np.uint8)
-    shown = np.clip(np.nan_to_num(np.asarray(y, dtype=np.float32)), 0, 1).transpose(1, 2, 0)
-    return np.round(np.broadcast_to(shown, (*shown.shape[:2], 3)) * 255).astype(np.uint8)
 
 
 def _method_column(results: Results, task: str, line: Line, names: list[str], chosen: list[int]) -> list[Tile | None]:

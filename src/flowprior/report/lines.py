@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowprior.evaluation.statistics import BASELINES
 from flowprior.experiment.params import Experiment
+from flowprior.experiment.pieces import solver_facts
 
 #: Colours that colour-blind readers tell apart (Okabe and Ito; Tol), fixed for the methods every report has.
 _OWN = {
@@ -26,8 +26,9 @@ class Line:
 
     Attributes:
         method: its name in the experiment.
-        prior: a flow's name, "gaussian" or "none".
+        prior: a model's name, or "none".
         solver: the registered solver behind it.
+        baseline: whether methods with a learned prior are compared with it.
         label: what the reader sees.
         colour: as "#rrggbb".
         marker: of matplotlib.
@@ -36,6 +37,7 @@ class Line:
     method: str
     prior: str
     solver: str
+    baseline: bool
     label: str
     colour: str
     marker: str
@@ -48,7 +50,7 @@ class Line:
     @property
     def is_flow(self) -> bool:
         """Whether a learned flow is its prior."""
-        return self.solver not in BASELINES
+        return not self.baseline
 
 
 def lines_of(experiment: Experiment) -> tuple[Line, ...]:
@@ -68,5 +70,6 @@ def lines_of(experiment: Experiment) -> tuple[Line, ...]:
                 free = free or list(_OTHERS)
             label = method if len(priors) == 1 else f"{method} ({prior})"
             marker = _MARKERS[len(lines) % len(_MARKERS)]
-            lines.append(Line(method, prior, experiment.solver_of(method), label, own, marker))
+            solver = experiment.solver_of(method)
+            lines.append(Line(method, prior, solver, solver_facts(solver).baseline, label, own, marker))
     return tuple(lines)

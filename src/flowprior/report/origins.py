@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -97,8 +99,8 @@ def _hash_rows(provenance: Mapping[str, Any]) -> list[View]:
         more = f"{number(flow['bits_per_dim'])} bits per dimension, {count(flow['parameters'])} parameters"
         rows.append((f"checkpoint {prior}", flow["file"], flow["hash"], more))
     for name, value in provenance["files"].items():
-        if name.endswith("/gaussian.npz"):
-            rows.append(("checkpoint gaussian", name, value, ""))
+        if re.fullmatch(r".*/flows/(.+)/\1\.npz", name):
+            rows.append((f"checkpoint {Path(name).stem}", name, value, ""))
     return [{"kind": kind, "file": file, "hash": _hash(value), "more": more} for kind, file, value, more in rows]
 
 

@@ -21,6 +21,7 @@ from flowprior.provenance.collected import collect, hashes
 from flowprior.provenance.reproducing import settings_text
 from flowprior.report import figures, grids, latex, origins, priors, style, sweeps, tables, views
 from flowprior.report.grids import Grid
+from flowprior.report.measured import LEAST_NORM
 from flowprior.report.results import Results, load
 
 
@@ -129,6 +130,7 @@ def render(results: Results, reconstructions: list[Grid], provenance: Mapping[st
         published=views.published_view(results),
         paired=views.paired_view(results),
         edges=[f"{task} by {line.label}, {setting}" for task, line, setting in sweeps.at_an_edge(results)],
+        least_norm=LEAST_NORM,
         grids=[_grid_view(grid) for grid in reconstructions],
         flows=views.flows_view(results),
         provenance=origins.provenance_view(results, provenance),

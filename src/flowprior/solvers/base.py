@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from flowprior.errors import FlowpriorError
-from flowprior.models.capabilities import missing
+from flowprior.models.capabilities import Invertible, missing
 from flowprior.operators.base import Operator
 from flowprior.registry import SettingsModel
+from flowprior.solvers.registry import REGISTRY
 
 #: From images (N, C, H, W) to named values per image (N,); called at recorded steps, outside the clock.
 Observer = Callable[[Tensor], dict[str, Tensor]]
@@ -89,10 +90,12 @@ class Solver(ABC):
     """
 
     name: ClassVar[str]
-    #: "flow", "gaussian" or "none".
-    prior_kind: ClassVar[str] = "flow"
-    #: The protocol of `flowprior.models.capabilities` that its prior must have, where any such model will do.
-    needs: ClassVar[type | None] = None
+    #: The protocol of `flowprior.models.capabilities` that its prior must have; None: it asks no prior.
+    needs: ClassVar[type | None] = Invertible
+    #: Whether it is what methods with a learned prior are compared with.
+    baseline: ClassVar[bool] = False
+    #: Modules it cannot do without -> why one may be missing, and how it is installed.
+    requires: ClassVar[Mapping[str, str]] = {}
 
     #: Settings that may differ from image to image within one batch: a sweep over them is one batch.
     per_row: ClassVar[tuple[str, ...]] = ()
@@ -102,6 +105,11 @@ class Solver(ABC):
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
+
+    @classmethod
+    def skip(cls, operator: Operator) -> str | None:
+        """Why it cannot be asked to solve measurements of an operator, with the remedy; None: it can."""
+        return None
 
     @abstractmethod
     def run(self, operator: Operator, y: Tensor, prior: Any, context: Context) -> Result:
@@ -152,14 +160,14 @@ def solve(
         UnknownNameError: no such solver, naming the nearest.
         FlowpriorError: a setting is misspelt or out of range, shapes do not fit, or the prior is of another kind.
     """
-    from flowprior.solvers import REGISTRY
-
     solver = REGISTRY.get(name)(REGISTRY.settings(name, settings))
-    if y.ndim != 4 or tuple(y.shape[1:]) != tuple(operator.measurement_shape):
+    if tuple(y.shape[1:]) != tuple(operator.measurement_shape):
         wanted = ", ".join(map(str, operator.measurement_shape))
         raise FlowpriorError(
             f"the measurement must have shape (N, {wanted}), got {tuple(y.shape)}; measure with this operator"
         )
+    if reason := solver.skip(operator):
+        raise FlowpriorError(reason)
     _check_prior(solver, prior, operator)
     identities = tuple(keys) if keys is not None else tuple(str(i) for i in range(len(y)))
     if len(identities) != len(y):
@@ -176,23 +184,14 @@ def solve(
 
 
 def _check_prior(solver: Solver, prior: Any, operator: Operator) -> None:
-    from flowprior.models.flows.base import Flow
-    from flowprior.models.gaussian import Gaussian
-
-    wanted = {"flow": Flow, "gaussian": Gaussian}.get(solver.prior_kind)
-    if solver.needs is not None:
-        wanted = solver.needs
-        if lacking := missing(prior, wanted):
-            raise FlowpriorError(
-                f"solver '{solver.name}' needs a prior that is {wanted.__name__}, got {type(prior).__name__} without "
-                f"{', '.join(lacking)}; pass prior= a model that has it (flowprior.models.capabilities says which do)"
-            )
-    elif wanted is not None and not isinstance(prior, wanted):
+    if solver.needs is None:
+        return
+    if lacking := missing(prior, solver.needs):
         raise FlowpriorError(
-            f"solver '{solver.name}' needs a {solver.prior_kind} as its prior, got {type(prior).__name__}; "
-            f"pass prior={'a flow' if wanted is Flow else 'Gaussian.fit(training images)'}"
+            f"solver '{solver.name}' needs a prior that is {solver.needs.__name__}, got {type(prior).__name__} without "
+            f"{', '.join(lacking)}; pass prior= a model that has it (flowprior.models.capabilities says which do)"
         )
-    if wanted is not None and tuple(prior.shape) != tuple(operator.shape):
+    if tuple(prior.shape) != tuple(operator.shape):
         raise FlowpriorError(
             f"the prior is for images {tuple(prior.shape)}, the operator for {tuple(operator.shape)}; build both alike"
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -25,28 +27,33 @@ class BM3D(Solver):
     """
 
     name = "bm3d"
-    prior_kind = "none"
+    needs = None
+    baseline = True
+    requires: ClassVar[Mapping[str, str]] = {
+        "bm3d": "it is free for non-commercial use only, and is installed by: pip install bm3d"
+    }
 
     class Settings(SettingsModel):
         """Settings of `bm3d`."""
 
         noise_std: float = Field(25 / 255, gt=0, description="assumed noise, on values in [0, 1]; Chávez 2021: 25/255")
 
+    @classmethod
+    def skip(cls, operator: Operator) -> str | None:
+        """It denoises only, images of at least two blocks a side."""
+        if not isinstance(operator, Identity):
+            return f"bm3d denoises only, got the operator {type(operator).__name__}; leave out its other tasks"
+        _, height, width = operator.shape
+        if min(height, width) < _SMALLEST:
+            return f"bm3d needs images of at least {_SMALLEST}x{_SMALLEST} pixels, got {height}x{width}; leave it out"
+        return None
+
     def run(self, operator: Operator, y: Tensor, prior: None, context: Context) -> Result:
         """Filter image by image.
 
         Raises:
-            FlowpriorError: the operator is not the identity, or the package is missing.
+            FlowpriorError: the package is missing.
         """
-        if not isinstance(operator, Identity):
-            raise FlowpriorError(
-                f"bm3d denoises only, got the operator {type(operator).__name__}; leave out its other tasks"
-            )
-        _, height, width = operator.shape
-        if min(height, width) < _SMALLEST:
-            raise FlowpriorError(
-                f"bm3d needs images of at least {_SMALLEST}x{_SMALLEST} pixels, got {height}x{width}; leave it out"
-            )
         try:
             from bm3d import bm3d, bm3d_rgb
         except ImportError:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import Precision
 from flowprior.models.capabilities import Decodes
 from flowprior.models.flows.base import Flow, FlowLike
 from flowprior.models.flows.fixed import FixedFlow, GraphedFlow, NotFoldableError, UnrolledFlow
+from flowprior.models.precision import Precision
 from flowprior.solvers.base import Context
 
 

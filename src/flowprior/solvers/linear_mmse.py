@@ -7,7 +7,7 @@ import time
 from pydantic import Field
 from torch import Tensor
 
-from flowprior.models.gaussian import Gaussian
+from flowprior.models.capabilities import LinearGaussian
 from flowprior.operators.base import Operator
 from flowprior.registry import SettingsModel
 from flowprior.solvers.base import Context, Result, Solver, closed_form_result
@@ -20,14 +20,15 @@ class LinearMMSE(Solver):
     """
 
     name = "linear_mmse"
-    prior_kind = "gaussian"
+    needs = LinearGaussian
+    baseline = True
 
     class Settings(SettingsModel):
         """Settings of `linear_mmse`."""
 
         noise_std: float = Field(0.005, gt=0, description="assumed noise of the measurement, on values in [0, 1]")
 
-    def run(self, operator: Operator, y: Tensor, prior: Gaussian, context: Context) -> Result:
+    def run(self, operator: Operator, y: Tensor, prior: LinearGaussian, context: Context) -> Result:
         """One linear solve for the whole batch; what no noise changes is made once per job, off the clock."""
         observed = context.remembered(("observed", operator), lambda: prior.observed(operator))
         started = time.perf_counter()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from flowprior.operators.base import Operator
 from flowprior.solvers.base import Observer, Result, Trace, solve
+from flowprior.solvers.registry import REGISTRY
 from flowprior.solvers.sizing import rows_at_once, vectors_of
 
 
@@ -69,8 +70,6 @@ def solve_points(
     Raises:
         FlowpriorError: a setting is misspelt or out of range; whatever `solve` raises.
     """
-    from flowprior.solvers import REGISTRY
-
     vectors = max((vectors_of(REGISTRY.settings(name, dict(point))) for point in points), default=1)
     memory = {} if memory is None else memory
     at_once = rows_at_once(prior, memory, vectors) if batch == "auto" else batch
@@ -109,8 +108,6 @@ def solve_points(
 
 def _groups(name: str, points: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, Any], list[int]]]:
     """Settings that may share a batch: what they have in common, and their numbers."""
-    from flowprior.solvers import REGISTRY
-
     per_row = REGISTRY.get(name).per_row
     found: dict[str, tuple[dict[str, Any], list[int]]] = {}
     for number, point in enumerate(points):

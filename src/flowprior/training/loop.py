@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import TrainingSettings
 from flowprior.parallel import one_core_each
 from flowprior.training.batches import Batches, held_out_parts
 from flowprior.training.flat import Flat
 from flowprior.training.ranks import Ranks
+from flowprior.training.settings import TrainingSettings
 from flowprior.training.state import Playing, RunState
 from flowprior.training.trainable import Each, Examples, Task, Trainable, trainable_of
 

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import TaskSettings, TrainingSettings
 from flowprior.images.quantise import dequantise
 from flowprior.operators.base import Operator
+from flowprior.operators.task import TaskSettings
 from flowprior.training.grids import Grid
+from flowprior.training.settings import TrainingSettings
 
 #: `map` over the cores that share a batch.
 Each = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowprior.experiment.params import TrainingSettings
 from flowprior.models.flows.base import Flow, bits_per_dim
 from flowprior.models.flows.fixed import FixedFlow, FixedLikelihood, NotFoldableError, Share, folded
 from flowprior.models.flows.fixed.program import pixels_per_weight
 from flowprior.training.grids import Grid, samples
+from flowprior.training.settings import TrainingSettings
 from flowprior.training.trainable import Each, Examples, Player, Task, Trainable, shared_gradients
 
 

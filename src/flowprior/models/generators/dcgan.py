@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import TrainingSettings
 from flowprior.randomness import generator
 from flowprior.registry import SettingsModel
 from flowprior.training.energy import energy_score
 from flowprior.training.grids import Grid, samples
+from flowprior.training.settings import TrainingSettings
 from flowprior.training.trainable import Each, Examples, Player, Task, Trainable, shared_gradients
 
 SIDES = (16, 32, 64, 128)

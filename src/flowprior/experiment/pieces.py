@@ -1,0 +1,86 @@
+"""What the plan of an experiment must know of registered solvers and models, without importing torch.
+
+It stands in the pieces' own classes; `pieces.json` beside this file repeats it (`make schema` writes it, a test fails
+when it is out of date). A piece that was registered elsewhere is asked itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from flowprior import models, solvers
+from flowprior.models.capabilities import capabilities_of
+
+PIECES = Path(__file__).with_name("pieces.json")
+
+
+@dataclass(frozen=True)
+class SolverFacts:
+    """What a solver says of itself.
+
+    Attributes:
+        needs: name of the protocol that its prior must have; None: it asks no prior.
+        baseline: whether methods with a learned prior are compared with it.
+        requires: module -> why it may be missing and how it is installed.
+    """
+
+    needs: str | None = None
+    baseline: bool = False
+    requires: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a model says of itself.
+
+    Attributes:
+        gives: names of the protocols that it has.
+        fitted: whether it is made of the training images at once, without settings and training.
+    """
+
+    gives: list[str] = field(default_factory=list)
+    fitted: bool = False
+
+
+@cache
+def index() -> dict[str, dict[str, Any]]:
+    """The content of `pieces.json`."""
+    return json.loads(PIECES.read_text())
+
+
+def solver_facts(name: str) -> SolverFacts:
+    """Facts of a registered solver."""
+    found = index()["facts"]["solver"].get(name)
+    return SolverFacts(**found) if found is not None else facts_of_solver(solvers.REGISTRY.get(name))
+
+
+def model_facts(name: str) -> ModelFacts:
+    """Facts of a registered model."""
+    found = index()["facts"]["model"].get(name)
+    return ModelFacts(**found) if found is not None else facts_of_model(models.REGISTRY.get(name))
+
+
+def facts_of_solver(cls: Any) -> SolverFacts:
+    """Facts as the class states them."""
+    return SolverFacts(cls.needs.__name__ if cls.needs else None, cls.baseline, dict(cls.requires))
+
+
+def facts_of_model(cls: Any) -> ModelFacts:
+    """Facts as the class states them."""
+    return ModelFacts(list(capabilities_of(cls)), bool(getattr(cls, "fitted", False)))
+
+
+def fitted_models(needs: str) -> tuple[str, ...]:
+    """Models that need no training and have a capability, in the order of the registry.
+
+    Example:
+        >>> len(fitted_models("LinearGaussian"))
+        1
+    """
+    facts = {name: model_facts(name) for name in models.names()}
+    return tuple(name for name, fact in facts.items() if fact.fitted and needs in fact.gives)

@@ -1,0 +1,37 @@
+"""Where images come from and how they are prepared, as a person says it."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from flowprior.fingerprint import fingerprint
+from flowprior.registry import SettingsModel
+
+SPLITS = ("train", "validation", "test")
+
+
+class DataSettings(SettingsModel):
+    """Where images come from and how they are prepared."""
+
+    source: str = Field("photos", description="photos, celeba or folder")
+    path: str | None = Field(None, description="where the raw images lie; default: data/<source>")
+    url: str | None = Field(None, description="where to download a missing archive from (celeba)")
+    checksum: str | None = Field(
+        None,
+        description="expected checksum of the archive, as 'sha256:...' or 'md5:...'; a mismatch is an error",
+    )
+    resolution: int = Field(32, ge=4, le=1024, description="side of the prepared images in pixels")
+    train: int | None = Field(None, ge=1, description="how many training images; null: all there are")
+    validation: int | None = Field(None, ge=1, description="how many validation images are prepared; null: all")
+    test: int | None = Field(None, ge=1, description="how many test images are prepared; null: all")
+
+    @property
+    def raw(self) -> str:
+        """Folder of the raw images."""
+        return self.path or f"data/{self.source}"
+
+    @property
+    def key(self) -> str:
+        """Name of the prepared data set: readable, and different whenever the settings differ."""
+        facts = self.model_dump(exclude={"url"})
+        return f"{self.source}-{self.resolution}px-{fingerprint(facts)}"
