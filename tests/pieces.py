@@ -28,6 +28,7 @@ SMALL_FLOWS = {
 SMALL_MODELS = {
     **SMALL_FLOWS,
     "dcgan": {"latent": 5, "width": 4},
+    "regressor": {"width": 4},
 }
 MODEL_SIDES = {"dcgan": 16}
 

@@ -13,6 +13,7 @@ TRAINED: Registry[Any] = Registry(
     {
         **FLOWS.places,
         "dcgan": "flowprior.models.generators.dcgan:DCGAN",
+        "regressor": "flowprior.models.regressor:Regressor",
     },
 )
 #: Made of the training images at once: no settings, no training.

@@ -130,6 +130,10 @@ class Trainable(ABC):
             seed: of what is random, the same each time.
         """
 
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The precision in which the settings want networks to run."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+
     def loss_of(self, total: Tensor) -> Tensor:
         """A loss (a mean over a batch) in the unit of the history."""
         return total
