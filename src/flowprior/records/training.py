@@ -68,7 +68,8 @@ def training_record(common: facts.Common, training: Training) -> Record | None:
         },
         started=facts.started(job),
         seconds=float(config.get("seconds", 0.0)),
-        checkpoint=layout.trained(training, _WEIGHTS).parent,
+        # A tracking tool's registry holds flows, which are compared by one score.
+        checkpoint=layout.trained(training, _WEIGHTS).parent if plan.is_flow else None,
         call=facts.call_of(job),
     )
 
