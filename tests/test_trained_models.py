@@ -155,6 +155,13 @@ def test_checkpoint_round_trip(name, tmp_path):
             flows.load(tmp_path)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_bf16_stays_close_to_float32(name):
+    low, full = run(name, SETTINGS.model_copy(update={"precision": "bf16"})), run(name)
+    assert not same_weights(low.model, full.model)
+    assert low.score == pytest.approx(full.score, rel=0.05)
+
+
 def test_a_model_without_a_training_says_so():
     with pytest.raises(FlowpriorError, match="Linear is not trained"):
         trainable_of(torch.nn.Linear(1, 1), SETTINGS, 8)

@@ -172,9 +172,15 @@ class Experiment(SettingsModel):
         needs = solver_facts(solver).needs
         if needs is None:
             return (NO_PRIOR,)
-        if named := self.methods[method].priors:
-            return tuple(named)
         able = tuple(name for name, prior in self.priors.items() if needs in model_facts(prior.model).gives)
+        if named := self.methods[method].priors:
+            for name in named:
+                if name not in able:
+                    raise FlowpriorError(
+                        f"method '{method}' needs a model that is {needs}, and '{name}' ({self.priors[name].model}) is "
+                        "none; take it out of the method's 'priors'"
+                    )
+            return tuple(named)
         found = able or fitted_models(needs)[:1]
         if not found:
             raise FlowpriorError(

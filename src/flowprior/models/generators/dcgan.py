@@ -122,7 +122,7 @@ class AdversarialTraining(Trainable):
             loss, module = self._of_generator, self.model
         else:
             loss, module = self._of_discriminator, self._judge
-        with _by_batch(self.model), _by_batch(self._judge):
+        with _by_batch(self.model), _by_batch(self._judge), self.autocast(parts[0][0].device):
             return shared_gradients(lambda examples: scale * loss(examples), list(module.parameters()), parts, each)
 
     def scorer(self, model: DCGAN, seed: tuple[object, ...]) -> Callable[[Examples], Tensor]:
@@ -141,10 +141,10 @@ class AdversarialTraining(Trainable):
         images, latents = examples
         with torch.no_grad():
             made = self.model.decode(latents)
-        return (softplus(-self._judge(images)) + softplus(self._judge(made))).sum()
+        return (softplus(-self._judge(images).float()) + softplus(self._judge(made).float())).sum()
 
     def _of_generator(self, examples: Examples) -> Tensor:
-        return softplus(-self._judge(self.model.decode(examples[1]))).sum()
+        return softplus(-self._judge(self.model.decode(examples[1])).float()).sum()
 
 
 def widths(side: int, width: int) -> list[int]:
