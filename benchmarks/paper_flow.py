@@ -72,7 +72,7 @@ def learn(folder: Path, device: torch.device, seconds: float, precision: str, hi
         torch.manual_seed(KEY[0])
         fresh = flows.build("chavez", (pixels.shape[3], *pixels.shape[1:3]), **_SETTINGS | {"hidden": hidden})
         found = train(fresh.to(device), pixels, validation, BITS, settings, KEY, workers=workers)
-        return found.flow, found.facts | {"speed": found.history[-1]["images_per_second"]}
+        return found.model, found.facts | {"speed": found.history[-1]["images_per_second"]}
 
     # Twice: the first run also starts the device and chooses its convolutions.
     trained(2)

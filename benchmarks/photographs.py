@@ -93,7 +93,7 @@ def _photographs(options: Options, count: int) -> Subject:
         workers = torch.get_num_threads() if device.type == "cpu" else 1
         seen, unseen = splits["train"].pixels, splits["validation"].pixels
         trained = train(flow, seen, unseen, 8, settings, (0, "train"), workers=workers)
-        save_flow(folder, trained.flow, {**trained.facts, "bits": 8})
+        save_flow(folder, trained.model, {**trained.facts, "bits": 8})
     flow = flows.load(folder)
     facts = json.loads((folder / CONFIG).read_text())
     test = splits["test"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from flowprior.models import flows
-from flowprior.training.gradients import ByTorch
+from flowprior.models.flows.learning import ByTorch
 from flowprior.training.settings import TrainingSettings
 
 needs_inductor = pytest.mark.skipif(

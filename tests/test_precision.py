@@ -35,7 +35,7 @@ def trained():
     torch.manual_seed(7)
     flow = flows.build("haar_glow", SHAPE, levels=2, steps=2, hidden=16)
     settings = TrainingSettings(steps=150, batch=32, validate_every=150, warmup=10, learning_rate=5e-3, ema=0.9)
-    return train(flow, pictures(512, 0), pictures(16, 1), 8, settings, (0, "test")).flow
+    return train(flow, pictures(512, 0), pictures(16, 1), 8, settings, (0, "test")).model
 
 
 @pytest.mark.usefixtures("no_kernel")

@@ -31,7 +31,7 @@ app = typer.Typer(
 
 @app.command(name="list")
 def list_pieces() -> None:
-    """Every flow, operator and solver with its settings."""
+    """Every model, operator and solver with its settings."""
     from flowprior.experiment.schema import REGISTRIES, generate_pieces
 
     console = Console()
@@ -90,7 +90,7 @@ def check(
         for job in planned
     )
     print(
-        f"{params} is in order: {len(experiment.priors)} flows, {len(experiment.tasks)} tasks, "
+        f"{params} is in order: {len(experiment.priors)} models, {len(experiment.tasks)} tasks, "
         f"{len(experiment.methods)} methods, {len(planned)} jobs, {points} reconstructions"
     )
 

@@ -20,7 +20,7 @@ from flowprior.experiment.plan import (
 )
 from flowprior.progress import ERROR_SUFFIX
 from flowprior.provenance.invocation import Invocation
-from flowprior.experiment.layout import PLOT_NAMES, figure_names, table_names
+from flowprior.experiment.layout import PLOT_NAMES, Layout, figure_names, table_names
 
 # For the jobs' processes. Tensors of megabytes come and go thousands of times: glibc should keep their memory instead
 # of giving it back each time (measured: up to 1.4 times the speed). Waiting threads should sleep, not spin.
@@ -109,9 +109,11 @@ def prior_files(wildcards):
         return {}
     if wildcards.prior in FITTED:
         return {"fitted": rules.fit.output.fitted.format(prior=wildcards.prior)}
+    training = EXPERIMENT.training_of(wildcards.prior, wildcards.task)
+    layout = Layout(EXPERIMENT)
     return {
-        "weights": rules.train.output.weights.format(prior=wildcards.prior),
-        "config": rules.train.output.config.format(prior=wildcards.prior),
+        "weights": layout.trained(training, "weights.safetensors").as_posix(),
+        "config": layout.trained(training, "config.json").as_posix(),
     }
 
 

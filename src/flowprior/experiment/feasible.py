@@ -31,7 +31,7 @@ def check_feasible(experiment: Experiment) -> None:
     built = {name: _operator(experiment, name, shape) for name in experiment.tasks}
     for name, prior in experiment.priors.items():
         with _named(f"prior '{name}'"), torch.device("meta"):
-            models.REGISTRY.get(prior.flow)(shape, models.REGISTRY.settings(prior.flow, prior.settings))
+            models.REGISTRY.get(prior.model)(shape, models.REGISTRY.settings(prior.model, prior.settings))
     for method in experiment.methods:
         solver = experiment.solver_of(method)
         experiment.priors_of(method)

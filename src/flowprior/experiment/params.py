@@ -11,10 +11,18 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from flowprior.errors import FlowpriorError, UnknownNameError
 from flowprior.images.settings import DataSettings
+from flowprior.models.flows.registry import REGISTRY as FLOWS
 from flowprior.operators.task import TaskSettings
 from flowprior.registry import SettingsModel
 from flowprior.training.settings import TrainingSettings
@@ -25,11 +33,48 @@ Scalar = float | int | str | bool
 
 
 class PriorSettings(SettingsModel):
-    """A flow and how it is trained."""
+    """A model and how it is trained."""
 
-    flow: str = Field(description="registered flow")
-    settings: dict[str, Any] = Field(default_factory=dict, description="the flow's own settings")
+    model: str = Field(
+        validation_alias=AliasChoices("model", "flow"), description="registered model; of a flow, `flow:` says the same"
+    )
+    settings: dict[str, Any] = Field(default_factory=dict, description="the model's own settings")
     training: TrainingSettings = Field(default_factory=TrainingSettings)
+
+    @model_serializer(mode="wrap")
+    def _flows_as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A flow's word stays, so that flows which are trained already are not trained again."""
+        dumped = dump(self)
+        return {"flow" if self.is_flow else "model": dumped.pop("model"), **dumped}
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether the model is a flow."""
+        return self.model in FLOWS.names()
+
+    @property
+    def for_one_task(self) -> bool:
+        """Whether the model is trained once for each task."""
+        from flowprior.experiment.pieces import model_facts
+
+        return "Solves" in model_facts(self.model).gives
+
+
+class Training(NamedTuple):
+    """One job of training.
+
+    Attributes:
+        prior: name of the model in the experiment.
+        task: what it is trained for; None: for images as they are.
+    """
+
+    prior: str
+    task: str | None = None
+
+    @property
+    def label(self) -> str:
+        """How people are told of it."""
+        return self.prior if self.task is None else f"{self.prior} for {self.task}"
 
 
 class MethodTask(SettingsModel):
@@ -76,7 +121,10 @@ class Experiment(SettingsModel):
     seed: int = Field(0, ge=0, description="every random number follows from it and from identities")
     bits: Literal[5, 8] = Field(8, description="grey levels per channel of targets, measurements and training: 2^bits")
     data: DataSettings = Field(default_factory=DataSettings)
-    priors: dict[str, PriorSettings] = Field(description="name -> flow and training")
+    priors: dict[str, PriorSettings] = Field(
+        validation_alias=AliasChoices("models", "priors"),
+        description="name -> model and training; written `models:` or, as in older files, `priors:`",
+    )
     tasks: dict[str, TaskSettings] = Field(description="name -> operator and noise")
     methods: dict[str, MethodSettings] = Field(description="name -> solver, settings and sweep")
     validation_images: int = Field(32, ge=1, description="images on which settings are selected")
@@ -86,6 +134,13 @@ class Experiment(SettingsModel):
     )
     chunk: int = Field(4, ge=1, description="settings per job: fewer jobs, coarser re-runs")
     reference: str | None = Field(None, description="published table to stand beside ours: chavez2021")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_spelling(cls, values: Any) -> Any:
+        if isinstance(values, dict) and {"models", "priors"} <= set(values):
+            raise ValueError("'models' and 'priors' are two words for one thing: write all of them under 'models'")
+        return values
 
     @model_validator(mode="after")
     def _references_exist(self) -> Experiment:
@@ -115,19 +170,43 @@ class Experiment(SettingsModel):
         needs = solver_facts(solver).needs
         if needs is None:
             return (NO_PRIOR,)
+        able = tuple(name for name, prior in self.priors.items() if needs in model_facts(prior.model).gives)
         if named := self.methods[method].priors:
             for name in named:
-                if needs not in model_facts(self.priors[name].flow).gives:
-                    raise FlowpriorError(f"method '{method}' needs a model that is {needs}, and '{name}' is none")
+                if name not in able:
+                    raise FlowpriorError(
+                        f"method '{method}' needs a model that is {needs}, and '{name}' ({self.priors[name].model}) is "
+                        "none; take it out of the method's 'priors'"
+                    )
             return tuple(named)
-        able = tuple(name for name, prior in self.priors.items() if needs in model_facts(prior.flow).gives)
         found = able or fitted_models(needs)[:1]
         if not found:
             raise FlowpriorError(
                 f"method '{method}' needs a model that is {needs}, and none of the experiment's is "
-                f"({', '.join(self.priors) or 'there are none'}); add one under 'priors', or leave the method out"
+                f"({', '.join(self.priors) or 'there are none'}); add one under 'models', or leave the method out"
             )
         return found
+
+    @property
+    def flows(self) -> tuple[str, ...]:
+        """Priors that are flows."""
+        return tuple(name for name, prior in self.priors.items() if prior.is_flow)
+
+    def trainings(self) -> tuple[Training, ...]:
+        """Every job of training, in the experiment's order; of a model for one task, one for each that it solves."""
+        found = []
+        for name, prior in self.priors.items():
+            tasks: tuple[str | None, ...] = self._solved_by(name) if prior.for_one_task else (None,)
+            found += [Training(name, task) for task in tasks]
+        return tuple(found)
+
+    def training_of(self, prior: str, task: str) -> Training:
+        """The training whose model solves a task."""
+        return Training(prior, task if self.priors[prior].for_one_task else None)
+
+    def _solved_by(self, prior: str) -> tuple[str, ...]:
+        used = {task for method in self.methods if prior in self.priors_of(method) for task in self.tasks_of(method)}
+        return tuple(task for task in self.tasks if task in used)
 
     def tasks_of(self, method: str) -> tuple[str, ...]:
         """Tasks a method runs on, in the experiment's order."""

@@ -1,1 +1,1 @@
-"""Training, with exact resume: the loop, what it is told (`settings`), and where a run stands (`state`)."""
+"""Training any model by one loop, with exact resume; what is learned, and how, is the model's own (`trainable`)."""

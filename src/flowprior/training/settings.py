@@ -11,7 +11,7 @@ from flowprior.registry import NoiseStd, SettingsModel
 
 
 class TrainingSettings(SettingsModel):
-    """How a flow is trained by maximum likelihood."""
+    """How a model is trained; its loss is its own."""
 
     steps: int = Field(3000, ge=1, description="optimiser steps")
     batch: int = Field(32, ge=1, description="images per step")
@@ -29,7 +29,7 @@ class TrainingSettings(SettingsModel):
     flips: bool = Field(True, description="mirror half of the images left to right")
     precision: Precision = Field("float32", description="of the convolutions; log-dets stay float32")
     compile: bool = Field(
-        False, description="torch.compile the loss where torch's layers run it (on a GPU); minutes at the start"
+        False, description="torch.compile a flow's loss where torch's layers run it (on a GPU); minutes at the start"
     )
     validate_every: int = Field(500, ge=1, description="steps between validations and resume points")
     patience: int | None = Field(None, ge=1, description="stop after so many validations without gain; null: never")
