@@ -17,6 +17,32 @@ LEVEL = 0.9
 FEWEST_SAMPLES = 19
 
 
+def coverage_of(
+    images: torch.Tensor, std: torch.Tensor | None, samples: torch.Tensor | None, reference: torch.Tensor
+) -> torch.Tensor:
+    """Coverage of what a method gives (`flowprior.solvers.Result`): by its samples where there are enough, else by std.
+
+    Returns:
+        float64, shape (N,); NaN where it gives neither.
+    """
+    if samples is not None and samples.shape[1] >= FEWEST_SAMPLES:
+        return coverage_of_samples(samples, reference)
+    return _absent(reference) if std is None else coverage(images, std, reference)
+
+
+def crps_of(
+    images: torch.Tensor, std: torch.Tensor | None, samples: torch.Tensor | None, reference: torch.Tensor
+) -> torch.Tensor:
+    """CRPS of what a method gives: by its samples where there are enough for a coverage too or no std, else by std.
+
+    Returns:
+        float64, shape (N,); NaN where it gives neither std nor two samples.
+    """
+    if samples is not None and samples.shape[1] >= (FEWEST_SAMPLES if std is not None else 2):
+        return crps_of_samples(samples, reference)
+    return _absent(reference) if std is None else crps(images, std, reference)
+
+
 def coverage(mean: torch.Tensor, std: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """Share of values that lie in the central 90 % of N(mean, std^2): 0.9 where the posterior is calibrated.
 
@@ -128,6 +154,10 @@ def _quantile(ordered: torch.Tensor, p: float) -> torch.Tensor:
     below = int(place)
     above = min(below + 1, ordered.shape[1] - 1)
     return torch.lerp(ordered[:, below], ordered[:, above], place - below)
+
+
+def _absent(reference: torch.Tensor) -> torch.Tensor:
+    return torch.full((len(reference),), torch.nan, dtype=torch.float64, device=reference.device)
 
 
 def _where_numbers(inside: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
