@@ -95,6 +95,17 @@ def test_a_gaussian_changed_in_place_is_another():
     assert torch.equal(after, solve("linear_mmse", gaussian)) and not torch.equal(after, before)
 
 
+def test_what_a_gaussian_derives_from_its_covariance_follows_it():
+    gaussian = prior_of("linear_mmse", 1)
+    gaussian.covariance.diagonal().add_(0.1)
+    x = torch.rand(2, *SHAPE)
+    before = gaussian.log_prob(x)
+    gaussian.covariance.mul_(2)
+    fresh = Gaussian(SHAPE, gaussian.mean.clone(), gaussian.covariance.clone())
+    assert torch.equal(gaussian.log_prob(x), fresh.log_prob(x)) and not torch.equal(gaussian.log_prob(x), before)
+    assert torch.equal(gaussian.root, fresh.root)
+
+
 @pytest.mark.parametrize("solver", NAMES)
 def test_operators_of_one_kind_are_told_apart(solver):
     prior, memory = prior_of(solver, 1), {}

@@ -43,6 +43,7 @@ def measurements(operator, count=2):
 def test_is_linear_and_has_the_stated_shape(case):
     x, other = images(shape=case.shape), images(shape=case.shape)
     assert case.A(x).shape == (2, *case.measurement_shape)
+    assert case.pictures == (len(case.measurement_shape) == 3)
     torch.testing.assert_close(case.A(2 * x - other), 2 * case.A(x) - case.A(other))
 
 
@@ -150,7 +151,7 @@ def test_without_noise_the_target_is_what_is_measured(operator):
 
 
 def pictured(operator):
-    if len(operator.measurement_shape) != 3:
+    if not operator.pictures:
         with pytest.raises(FlowpriorError, match=r"is no image; leave out as_image of task 'task'"):
             measured(operator, ("a",), bits=8, as_image=True)
         pytest.skip("its measurements are no images")

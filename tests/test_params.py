@@ -64,6 +64,15 @@ def test_the_schema_knows_settings_of_pieces():
             {"tasks": {"sensing": {"operator": "gaussian_sensing"}}, "methods": {}},
             "task 'sensing': measurements is missing; set it: numbers m that are measured",
         ),
+        (
+            {
+                "tasks": {
+                    "sensing": {"operator": "gaussian_sensing", "settings": {"measurements": 9}, "as_image": True}
+                },
+                "methods": {},
+            },
+            "task 'sensing': as_image is true, but 'gaussian_sensing' measures no picture; leave it out",
+        ),
         ({"tasks": {"denoising": {"operator": "identiti"}}, "methods": {}}, "did you mean 'identity'?"),
         (
             {"methods": {"map": {"settings": {"noise_sdt": 0.1}}}},

@@ -244,7 +244,7 @@ def test_a_measurement_that_is_no_picture_is_shown_by_its_least_norm_image(tmp_p
     experiment = tiny_experiment(tasks=tasks, methods={"linear_mmse": {}}, reference=None)
     fabricate(tmp_path, experiment)
     grid = make_grid(load(experiment, tmp_path), "sensing")
-    assert grid.columns[:2] == ("target", "A_dagger y")
+    assert grid.columns[:2] == ("target", "A†y")
     with np.load(Layout(experiment, tmp_path).measurement("sensing"), allow_pickle=False) as archive:
         y = archive["y"]
     assert y.shape == (12, 200)

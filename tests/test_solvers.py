@@ -9,8 +9,9 @@ from pieces import shaken, small_flow, small_model, small_operator
 from flowprior import operators, solvers
 from flowprior.errors import FlowpriorError, UnknownNameError
 from flowprior.models.capabilities import LinearGaussian, Solves
-from flowprior.models.gaussian import Gaussian, Posterior
+from flowprior.models.gaussian import Gaussian
 from flowprior.models.moments import sample_moments
+from flowprior.models.posterior import Posterior
 from flowprior.optim.search import SearchSettings, Terms, minimise
 from flowprior.optim.stages import stages_of
 from flowprior.randomness import generator
@@ -51,10 +52,15 @@ def test_an_image_does_not_depend_on_its_batch(solver, operator_name):
     together = solvers.solve(solver, operator, y, prior, keys=NAMES, **quick(solver))
     assert together.images.shape == (3, *SHAPE)
     assert together.images.min() >= 0 and together.images.max() <= 1
+    assert together.std is None or together.std.shape == (3, *SHAPE)
+    assert together.samples is None or (len(together.samples), *together.samples.shape[2:]) == (3, *SHAPE)
     for i, name in enumerate(NAMES):
         alone = solvers.solve(solver, operator, y[i : i + 1], prior, keys=[name], **quick(solver))
         torch.testing.assert_close(alone.images, together.images[i : i + 1], rtol=0, atol=2e-4)
         assert alone.evaluations[0] == together.evaluations[i]
+        for said, of_all in ((alone.std, together.std), (alone.samples, together.samples)):
+            if of_all is not None:
+                torch.testing.assert_close(said, of_all[i : i + 1], rtol=0, atol=2e-4)
 
 
 @pytest.mark.parametrize("solver", [name for name in solvers.names() if name != "bm3d"])

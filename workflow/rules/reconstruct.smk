@@ -9,6 +9,7 @@ rule reconstruct:
         rows=f"{RESULTS}/reconstructions/{{task}}/{{method}}/{{prior}}/{{split}}/{{chunk}}.rows.parquet",
         traces=f"{RESULTS}/reconstructions/{{task}}/{{method}}/{{prior}}/{{split}}/{{chunk}}.traces.parquet",
         images=f"{RESULTS}/reconstructions/{{task}}/{{method}}/{{prior}}/{{split}}/{{chunk}}.images.npy",
+        maps=f"{RESULTS}/reconstructions/{{task}}/{{method}}/{{prior}}/{{split}}/{{chunk}}.maps.npz",
         job=f"{RESULTS}/reconstructions/{{task}}/{{method}}/{{prior}}/{{split}}/{{chunk}}.job.json",
     log:
         f"{LOGS}/reconstruct/{{task}}/{{method}}/{{prior}}/{{split}}/{{chunk}}.log",

@@ -14,6 +14,7 @@ rule report:
             rules.measure.output.measurement, task=EXPERIMENT.tasks, split=["test"]
         ),
         reconstructions=every_job(rules.reconstruct.output.images),
+        maps=every_job(rules.reconstruct.output.maps),
         images=rules.prepare.output.test,
         manifest=rules.prepare.output.manifest,
     output:

@@ -29,3 +29,5 @@ with job_output(snakemake.log[0]), job_facts(snakemake, snakemake.output.job, bo
         found.traces.to_parquet(path, index=False)
     with replacing(Path(snakemake.output.images)) as path:
         np.save(path, found.images)
+    with replacing(Path(snakemake.output.maps)) as path:
+        found.maps.save(path)

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from flowprior import models, operators, solvers
 from flowprior.errors import FlowpriorError
 from flowprior.evaluation.metrics import psnr, psnr_chavez2021, ssim
+from flowprior.evaluation.uncertainty import coverage_of, crps_of
+from flowprior.experiment.maps import Collector, Maps
 from flowprior.images import load
 from flowprior.images.quantise import targets, to_pixels
 from flowprior.operators.task import TaskSettings
@@ -63,11 +65,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Inverted:
-    """What a job leaves: rows, traces, and pictures uint8 (settings, N, H, W, C)."""
+    """What a job leaves: rows, traces, pictures uint8 (settings, N, H, W, C), and how sure its method is of them."""
 
     rows: pd.DataFrame
     traces: pd.DataFrame
     images: np.ndarray
+    maps: Maps
 
 
 def load_prior(name: str, files: dict[str, str]) -> Any:
@@ -90,7 +93,7 @@ def invert(problem: Problem, prior: Any, device: torch.device) -> Inverted:
     if isinstance(prior, nn.Module):
         prior = prior.to(device)
     count = len(problem.names)
-    rows, traces = [], []
+    rows, traces, collector = [], [], Collector(count)
     pictures = np.empty((len(params.points), count, *problem.truth.permute(0, 2, 3, 1).shape[1:]), dtype=np.uint8)
     progress = Progress(f"{params.task_name} by {params.method}, {params.split}", len(params.points) * count)
     truth = problem.truth.to(device)
@@ -111,7 +114,9 @@ def invert(problem: Problem, prior: Any, device: torch.device) -> Inverted:
         rows.append(_rows(problem, point, part, solved.result, truth[part]))
         traces.append(_traces(problem, point, part, solved.result))
         pictures[solved.point, part] = to_pixels(solved.result.images)
-    return Inverted(pd.concat(rows, ignore_index=True), pd.concat(traces, ignore_index=True), pictures)
+        collector.add(solved.point, part, solved.result)
+    maps = collector.maps()
+    return Inverted(pd.concat(rows, ignore_index=True), pd.concat(traces, ignore_index=True), pictures, maps)
 
 
 def _rows(problem: Problem, point: Any, part: slice, result: Result, truth: Tensor) -> pd.DataFrame:
@@ -136,6 +141,8 @@ def _rows(problem: Problem, point: Any, part: slice, result: Result, truth: Tens
             "psnr": psnr(images, truth, 1.0).double().cpu().numpy(),
             "ssim": ssim(images, truth, 1.0).double().cpu().numpy(),
             "psnr_chavez2021": psnr_chavez2021(images, truth).double().cpu().numpy(),
+            "coverage": coverage_of(images, result.std, result.samples, truth).cpu().numpy(),
+            "crps": crps_of(images, result.std, result.samples, truth).cpu().numpy(),
             "seconds": result.seconds / len(images),
             "evaluations": result.evaluations.double().cpu().numpy(),
             "status": result.status,

@@ -124,7 +124,7 @@ class Layout:
         return self.results / "measurements" / task / f"{split}.npz"
 
     def solved(self, job: Job, kind: str) -> Path:
-        """What one job of reconstruction leaves: "rows.parquet", "traces.parquet", "images.npy" or "job.json"."""
+        """What one job of reconstruction leaves: rows.parquet, traces.parquet, images.npy, maps.npz or job.json."""
         folder = self.results / "reconstructions" / job.task / job.method / job.prior / job.split
         return folder / f"{job.chunk}.{kind}"
 
@@ -170,6 +170,7 @@ def figure_names(experiment: Experiment) -> list[str]:
     """Every figure of the report, each written as PNG and PDF."""
     return [
         *(f"grid_{task}" for task in experiment.tasks),
+        "uncertainty",
         "paired",
         "psnr_vs_seconds",
         "psnr_vs_evaluations",

@@ -1,4 +1,4 @@
-"""What the plan of an experiment must know of registered solvers and models, without importing torch.
+"""What the plan of an experiment must know of registered operators, solvers and models, without importing torch.
 
 It stands in the pieces' own classes; `pieces.json` beside this file repeats it (`make schema` writes it, a test fails
 when it is out of date). A piece that was registered elsewhere is asked itself.
@@ -13,10 +13,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from flowprior import models, solvers
+from flowprior import models, operators, solvers
 from flowprior.models.capabilities import capabilities_of
 
 PIECES = Path(__file__).with_name("pieces.json")
+
+
+@dataclass(frozen=True)
+class OperatorFacts:
+    """What an operator says of itself.
+
+    Attributes:
+        pictures: whether its measurements are pictures.
+    """
+
+    pictures: bool = True
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,12 @@ def index() -> dict[str, dict[str, Any]]:
     return json.loads(PIECES.read_text())
 
 
+def operator_facts(name: str) -> OperatorFacts:
+    """Facts of a registered operator."""
+    found = index()["facts"]["operator"].get(name)
+    return OperatorFacts(**found) if found is not None else facts_of_operator(operators.REGISTRY.get(name))
+
+
 def solver_facts(name: str) -> SolverFacts:
     """Facts of a registered solver."""
     found = index()["facts"]["solver"].get(name)
@@ -63,6 +80,11 @@ def model_facts(name: str) -> ModelFacts:
     """Facts of a registered model."""
     found = index()["facts"]["model"].get(name)
     return ModelFacts(**found) if found is not None else facts_of_model(models.REGISTRY.get(name))
+
+
+def facts_of_operator(cls: Any) -> OperatorFacts:
+    """Facts as the class states them."""
+    return OperatorFacts(cls.pictures)
 
 
 def facts_of_solver(cls: Any) -> SolverFacts:

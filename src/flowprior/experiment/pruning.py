@@ -18,7 +18,7 @@ from flowprior.progress import ERROR_SUFFIX
 #: Folders of `results/<experiment>` that belong to jobs. What else lies there is a person's own.
 FOLDERS = ("flows", "models", "measurements", "reconstructions", "plots", "figures", "tables", "benchmarks", "training")
 _TRAINED = ("weights.safetensors", "config.json", "history.jsonl", "samples.npy", "samples.png", "job.json")
-_RECONSTRUCTION = ("rows.parquet", "traces.parquet", "images.npy", "job.json")
+_RECONSTRUCTION = ("rows.parquet", "traces.parquet", "images.npy", "maps.npz", "job.json")
 
 
 def expected_files(experiment: Experiment) -> frozenset[Path]:

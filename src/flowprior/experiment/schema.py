@@ -14,7 +14,7 @@ import jsonschema
 
 from flowprior import images, models, operators, solvers
 from flowprior.errors import FlowpriorError, UnknownNameError, unknown_name_message
-from flowprior.experiment.pieces import facts_of_model, facts_of_solver, index
+from flowprior.experiment.pieces import facts_of_model, facts_of_operator, facts_of_solver, index, operator_facts
 from flowprior.models import flows
 
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ def generate_pieces() -> dict[str, dict[str, Any]]:
 
 
 def generate_index() -> dict[str, dict[str, Any]]:
-    """What `pieces.json` holds: `generate_pieces`, and under "facts" what solvers and models say of themselves."""
+    """What `pieces.json` holds: `generate_pieces`, and under "facts" what pieces say of themselves."""
     facts = {
+        "operator": {name: asdict(facts_of_operator(operators.REGISTRY.get(name))) for name in operators.names()},
         "solver": {name: asdict(facts_of_solver(solvers.REGISTRY.get(name))) for name in solvers.names()},
         "model": {name: asdict(facts_of_model(models.REGISTRY.get(name))) for name in models.names()},
     }
@@ -122,6 +123,10 @@ def check_pieces(experiment: Experiment) -> None:
         check_settings("model", prior.model, prior.settings, f"model '{name}'")
     for name, problem in experiment.tasks.items():
         check_settings("operator", problem.operator, problem.settings, f"task '{name}'")
+        if problem.as_image and not operator_facts(problem.operator).pictures:
+            raise FlowpriorError(
+                f"task '{name}': as_image is true, but '{problem.operator}' measures no picture; leave it out"
+            )
     for method in experiment.methods:
         solver = experiment.solver_of(method)
         check_settings("solver", solver, {}, f"method '{method}'")

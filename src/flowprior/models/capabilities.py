@@ -91,7 +91,7 @@ class LinearGaussian(Model, Protocol):
     """A Gaussian over images: what is seen of it through a linear operator has closed forms."""
 
     def observed(self, operator: Operator) -> Any:
-        """What every posterior under an operator needs, whatever the noise; see `flowprior.models.gaussian`."""
+        """What every posterior under an operator needs, whatever the noise; see `flowprior.models.posterior`."""
 
 
 @runtime_checkable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ class Operator(ABC):
         shape: (C, H, W) of the images.
         settings: the operator's own settings.
     """
+
+    #: Whether a measurement is a picture: has channels, height and width.
+    pictures: ClassVar[bool] = True
 
     class Settings(SettingsModel):
         """Settings of one operator."""

@@ -33,6 +33,8 @@ class GaussianSensing(Operator):
         torch.Size([2, 5])
     """
 
+    pictures = False
+
     class Settings(SettingsModel):
         """Settings of `gaussian_sensing`."""
 

@@ -42,9 +42,9 @@ def measure_images(
         Measurements (N, *operator.measurement_shape).
 
     Raises:
-        FlowpriorError: `task.as_image`, but a measurement has no height and width.
+        FlowpriorError: `task.as_image`, but a measurement is no picture.
     """
-    if task.as_image and len(operator.measurement_shape) != len(operator.shape):
+    if task.as_image and not operator.pictures:
         raise FlowpriorError(
             f"a measurement of shape {tuple(operator.measurement_shape)} is no image; "
             f"leave out as_image of task '{task_name}'"

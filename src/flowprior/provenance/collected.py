@@ -91,6 +91,7 @@ def result_files(layout: Layout) -> Iterator[Path]:
     for job in solved:
         yield layout.solved(job, "rows.parquet")
         yield layout.solved(job, "images.npy")
+        yield layout.solved(job, "maps.npz")
     for name in ("rows.parquet", "traces.parquet", "summary.csv", "paired.csv", "metrics.json"):
         yield layout.results / name
     for name in table_names(experiment):

@@ -115,15 +115,22 @@ def quantised(pixels: np.ndarray, bits: int) -> np.ndarray:
     return to_pixels(to_float(np.array(pixels)[None], bits))[0]
 
 
-def _method_column(results: Results, task: str, line: Line, names: list[str], chosen: list[int]) -> list[Tile | None]:
-    setting = str((results.selected(task, line) or {})["setting"])
-    psnr = results.rows_of(task, line, setting).set_index("image")["psnr"]
+def chosen_job(results: Results, task: str, line: Line) -> tuple[Job, int] | None:
+    """The job that solved the test images with the setting that validation images chose, and the setting's number."""
+    setting = str((results.selected(task, line) or {}).get("setting"))
     for index, points in enumerate(results.experiment.chunks(line.method, task)):
         labels = [point.label for point in points]
         if setting in labels:
-            path = results.layout.solved(Job(task, line.method, line.prior, "test", index), "images.npy")
-            pictures = np.load(path, mmap_mode="r", allow_pickle=False)[labels.index(setting)]
-            return [
-                Tile(np.asarray(pictures[i]), number(psnr[names[i]], 1)) if i < len(pictures) else None for i in chosen
-            ]
-    return [None for _ in chosen]
+            return Job(task, line.method, line.prior, "test", index), labels.index(setting)
+    return None
+
+
+def _method_column(results: Results, task: str, line: Line, names: list[str], chosen: list[int]) -> list[Tile | None]:
+    place = chosen_job(results, task, line)
+    if place is None:
+        return [None for _ in chosen]
+    job, point = place
+    setting = str((results.selected(task, line) or {})["setting"])
+    psnr = results.rows_of(task, line, setting).set_index("image")["psnr"]
+    pictures = np.load(results.layout.solved(job, "images.npy"), mmap_mode="r", allow_pickle=False)[point]
+    return [Tile(np.asarray(pictures[i]), number(psnr[names[i]], 1)) if i < len(pictures) else None for i in chosen]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from flowprior.operators.task import TaskSettings
 
 #: Heads of the column: a measurement that is a picture, and the least-norm image of one that is none.
-PICTURE, LEAST_NORM = "measurement", "A_dagger y"
+PICTURE, LEAST_NORM = "measurement", "A†y"
 
 
 def measured_pictures(task: TaskSettings, y: np.ndarray, side: tuple[int, int, int]) -> tuple[str, list[np.ndarray]]:

@@ -19,10 +19,11 @@ from flowprior.experiment.params import Experiment
 from flowprior.files import replacing
 from flowprior.provenance.collected import collect, hashes
 from flowprior.provenance.reproducing import settings_text
-from flowprior.report import figures, grids, latex, origins, priors, style, sweeps, tables, views
+from flowprior.report import figures, grids, latex, origins, priors, style, sweeps, tables, uncertainty, views
 from flowprior.report.grids import Grid
 from flowprior.report.measured import LEAST_NORM
 from flowprior.report.results import Results, load
+from flowprior.report.uncertainty import Group
 
 
 def build(
@@ -50,11 +51,12 @@ def build(
     layout = results.layout
     write_tables(results)
     reconstructions = [grids.make_grid(results, task) for task in experiment.tasks]
-    write_figures(results, reconstructions)
+    certain = uncertainty.certainties(results)
+    write_figures(results, reconstructions, certain)
     with replacing(layout.settings) as part:
         part.write_text(settings_text(asked), encoding="utf-8")
     provenance = collect(experiment, root, asked)
-    html = render(results, reconstructions, provenance)
+    html = render(results, reconstructions, certain, provenance)
     with replacing(layout.page) as part:
         part.write_text(html, encoding="utf-8")
     provenance["files"] |= hashes(root, [layout.page])
@@ -80,10 +82,11 @@ def write_tables(results: Results) -> None:
             part.write_text(text, encoding="utf-8")
 
 
-def write_figures(results: Results, reconstructions: list[Grid]) -> None:
+def write_figures(results: Results, reconstructions: list[Grid], certain: list[Group]) -> None:
     """Write every figure as PNG and PDF."""
     makers: dict[str, Callable[[], Figure]] = {
         **{f"grid_{grid.task}": lambda grid=grid: grids.figure(grid) for grid in reconstructions},  # type: ignore[misc]
+        "uncertainty": lambda: uncertainty.uncertainty_figure(certain),
         "paired": lambda: figures.paired_figure(results),
         "psnr_vs_seconds": lambda: figures.cost_figure(results, "seconds"),
         "psnr_vs_evaluations": lambda: figures.cost_figure(results, "evaluations"),
@@ -99,12 +102,13 @@ def write_figures(results: Results, reconstructions: list[Grid]) -> None:
             style.save(make(), results.layout.figure(name))
 
 
-def render(results: Results, reconstructions: list[Grid], provenance: Mapping[str, Any]) -> str:
+def render(results: Results, reconstructions: list[Grid], certain: list[Group], provenance: Mapping[str, Any]) -> str:
     """The page as HTML; nothing in it refers to another file or address, or to the moment it is written.
 
     Args:
         results: what was measured.
         reconstructions: a grid for each task.
+        certain: methods that say how sure they are.
         provenance: what `flowprior.provenance.collected.collect` found.
     """
     environment = Environment(
@@ -131,6 +135,7 @@ def render(results: Results, reconstructions: list[Grid], provenance: Mapping[st
         paired=views.paired_view(results),
         edges=[f"{task} by {line.label}, {setting}" for task, line, setting in sweeps.at_an_edge(results)],
         least_norm=LEAST_NORM,
+        certain=bool(certain),
         grids=[_grid_view(grid) for grid in reconstructions],
         flows=views.flows_view(results),
         provenance=origins.provenance_view(results, provenance),

@@ -19,7 +19,8 @@ def averaged(copies: int, context: Context, search: Callable[[Context], Result])
         search: given a context for all rows, gives a result with `copies` rows per image.
 
     Returns:
-        One row per image: images averaged, evaluations added up, diverged if any copy was.
+        One row per image: images averaged, evaluations added up, diverged if any copy was. The posterior of an image is
+        the mixture of its copies': samples side by side, variances added to the variance between copies.
     """
     if copies == 1:
         return search(context)
@@ -31,7 +32,7 @@ def averaged(copies: int, context: Context, search: Callable[[Context], Result])
 
     result = search(replace(context, observer=observe if observer else None))
     statuses = [result.status[i : i + copies] for i in range(0, len(result.status), copies)]
-    trace = result.trace
+    trace, shape = result.trace, result.images.shape[1:]
     return Result(
         _mean(result.images, copies),
         tuple("ok" if all(entry == "ok" for entry in group) else "diverged" for group in statuses),
@@ -42,8 +43,15 @@ def averaged(copies: int, context: Context, search: Callable[[Context], Result])
             trace.seconds,
             {name: _mean(value.T, copies).T for name, value in trace.values.items()},
         ),
+        None if result.std is None else _mixed(result.images, result.std, copies),
+        None if result.samples is None else result.samples.reshape(-1, copies * result.samples.shape[1], *shape),
     )
 
 
 def _mean(rows: Tensor, copies: int) -> Tensor:
     return rows.reshape(-1, copies, *rows.shape[1:]).mean(1)
+
+
+def _mixed(images: Tensor, std: Tensor, copies: int) -> Tensor:
+    between = images.reshape(-1, copies, *images.shape[1:]).var(1, correction=0)
+    return (_mean(std.square(), copies) + between).sqrt()

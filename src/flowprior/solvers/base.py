@@ -47,6 +47,8 @@ class Result:
         evaluations: network evaluations per image (forward and backward count as one) (N,).
         seconds: time that the batch took, observer excluded.
         trace: the way there.
+        std: standard deviation of each value's posterior around `images` (N, C, H, W), where the method has one.
+        samples: draws from the posterior (N, S, C, H, W), not clipped, where the method makes them.
     """
 
     images: Tensor
@@ -54,6 +56,8 @@ class Result:
     evaluations: Tensor
     seconds: float
     trace: Trace
+    std: Tensor | None = None
+    samples: Tensor | None = None
 
 
 @dataclass(frozen=True)

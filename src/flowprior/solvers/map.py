@@ -11,8 +11,8 @@ from torch import Tensor
 
 from flowprior.errors import FlowpriorError
 from flowprior.models.flows.base import Flow, FlowLike
-from flowprior.models.gaussian import Posterior
 from flowprior.models.moments import sample_moments
+from flowprior.models.posterior import Posterior
 from flowprior.operators.base import Operator
 from flowprior.optim.search import Rows, SearchSettings, Terms, minimise
 from flowprior.optim.stages import stages_of

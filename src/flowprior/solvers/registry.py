@@ -17,6 +17,7 @@ REGISTRY: Registry[Solver] = Registry(
         "glowip": "flowprior.solvers.glowip:GlowIP",
         "map": "flowprior.solvers.map:MAP",
         "linear_mmse": "flowprior.solvers.linear_mmse:LinearMMSE",
+        "linear_posterior": "flowprior.solvers.linear_posterior:LinearPosterior",
         "regressor": "flowprior.solvers.regressor:RegressorSolver",
         "bm3d": "flowprior.solvers.bm3d:BM3D",
     },

@@ -153,6 +153,8 @@ def _cut(result: Result, start: int, stop: int) -> Result:
         images=result.images[start:stop],
         status=result.status[start:stop],
         evaluations=result.evaluations[start:stop],
+        std=None if result.std is None else result.std[start:stop],
+        samples=None if result.samples is None else result.samples[start:stop],
         seconds=result.seconds * share,
         trace=Trace(
             trace.evaluations,
