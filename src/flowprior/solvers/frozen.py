@@ -89,7 +89,9 @@ def asked(prior: Flow, memory: dict[Hashable, Any], precision: Precision) -> Flo
 
 
 def _asked(prior: Flow, precision: Precision) -> FlowLike:
-    reference = next(prior.parameters())
+    reference = next(prior.parameters(), None)
+    if reference is None:
+        return prior
     try:
         unrolled = UnrolledFlow(prior, torch.bfloat16 if precision == "bf16" else reference.dtype)
     except NotFoldableError as error:

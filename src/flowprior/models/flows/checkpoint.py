@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from flowprior.errors import FlowpriorError
+from flowprior.files import readable, replacing
 from flowprior.models.flows.base import Flow
+from flowprior.tensors import read_tensors, write_tensors
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
@@ -25,7 +25,6 @@ def save_flow(folder: str | Path, flow: Flow, facts: dict[str, Any] | None = Non
         facts: more entries for config.json: bits, bits_per_dim, steps, seconds ...
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     config = {
         "flow": flow.name,
         "shape": list(flow.shape),
@@ -33,50 +32,59 @@ def save_flow(folder: str | Path, flow: Flow, facts: dict[str, Any] | None = Non
         "parameters": sum(parameter.numel() for parameter in flow.parameters()),
         **(facts or {}),
     }
-    partial = folder / f"{WEIGHTS}.partial"
-    try:
-        save_file({key: value.detach().cpu().contiguous() for key, value in flow.state_dict().items()}, partial)
-        partial.replace(folder / WEIGHTS)
-    finally:
-        partial.unlink(missing_ok=True)
-    partial = folder / f"{CONFIG}.partial"
-    try:
-        partial.write_text(json.dumps(config, indent=2) + "\n")
-        partial.replace(folder / CONFIG)
-    finally:
-        partial.unlink(missing_ok=True)
+    weights = {key: value.detach().cpu().contiguous() for key, value in flow.state_dict().items()}
+    write_tensors(folder / WEIGHTS, weights)
+    with replacing(folder / CONFIG) as part:
+        part.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def load_flow(folder: str | Path) -> Flow:
     """Read a flow, in evaluation mode on the CPU.
 
     Raises:
-        FlowpriorError: the folder is no checkpoint, a file is damaged, or the weights are of another architecture.
+        FlowpriorError: the folder is no checkpoint (and which is, where one is near), a file may not be read or is
+            damaged, or the weights are of another architecture.
     """
     from flowprior.models import flows
 
     folder = Path(folder)
     try:
-        config = json.loads((folder / CONFIG).read_text())
-        name, shape, settings = config["flow"], tuple(config["shape"]), config["settings"]
+        with readable(folder / CONFIG):
+            config = json.loads((folder / CONFIG).read_text())
+        name, shape, settings = config["flow"], tuple(config["shape"]), dict(config["settings"])
     except (FileNotFoundError, NotADirectoryError):
+        raise FlowpriorError(f"no checkpoint in {folder}: {_instead(folder)}") from None
+    except FlowpriorError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:  # no text, no JSON, no such entries
         raise FlowpriorError(
-            f"no checkpoint in {folder}: {CONFIG} is missing; train a flow or name another folder"
+            f"{folder / CONFIG} is not a flow's description ({error}); name a flow's folder, or train it again"
         ) from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise FlowpriorError(f"{folder / CONFIG} is not a flow's description ({error}); train the flow again") from None
     flow = flows.build(name, shape, **settings)
     try:
-        weights = load_file(folder / WEIGHTS)
+        weights = read_tensors(folder / WEIGHTS, "train the flow again or restore the file")
     except FileNotFoundError:
         raise FlowpriorError(f"no weights in {folder}: {WEIGHTS} is missing; train the flow again") from None
-    except SafetensorError as error:
-        raise FlowpriorError(
-            f"{folder / WEIGHTS} is damaged ({error}); train the flow again or restore the file"
-        ) from None
     _check_architecture(folder, flow, weights)
     flow.load_state_dict(weights)
     return flow.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _instead(folder: Path) -> str:
+    """Why a path without a description holds no flow, and which folder may be meant."""
+    if folder.is_file():
+        if (folder.parent / CONFIG).is_file():
+            return f"that is a file; name its folder, {folder.parent}"
+        return "that is a file; name the folder of a trained flow"
+    if not folder.exists():
+        return "there is no such folder; train a flow or name another folder"
+    below = sorted(path.parent for path in (*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/*/{CONFIG}")))
+    if below:
+        others = f", or another of the {len(below)} below it" if len(below) > 1 else ""
+        return f"{CONFIG} is missing there, but not in {below[0]}; name that folder{others}"
+    if (folder.parent / CONFIG).is_file():
+        return f"{CONFIG} is missing there, but not in {folder.parent}; name that folder"
+    return f"{CONFIG} is missing; train a flow or name another folder"
 
 
 def _check_architecture(folder: Path, flow: Flow, weights: dict[str, torch.Tensor]) -> None:
