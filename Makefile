@@ -35,7 +35,7 @@ $(STAMP): pyproject.toml requirements.lock
 install: $(STAMP)  ## set up .venv
 
 run: $(STAMP)  ## the experiment PARAMS (params/demo.yaml), end to end
-	@flowprior check $(PARAMS)
+	@flowprior check --quick $(PARAMS)
 	@snakemake --configfile $(PARAMS)
 	@echo "Report: results/$$(sed -n 's/^name: *//p' $(PARAMS))/report.html   (records: make ui)"
 

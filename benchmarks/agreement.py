@@ -27,7 +27,7 @@ from flowprior.models import flows
 from flowprior.models.flows.base import Flow, FlowLike
 from flowprior.models.flows.fixed import GraphedFlow, UnrolledFlow
 from flowprior.models.flows.fixed.graphed import OFTEN
-from flowprior.solvers.frozen import without_kernel
+from flowprior.solvers.memory import Memory
 
 _FLOWS: dict[str, dict[str, Any]] = {
     "haar_glow": {"levels": 4, "steps": 6, "hidden": 48},
@@ -161,7 +161,7 @@ def _search_checks(
     def mean_psnr(prior: Flow, precision: str) -> float:
         reference = next(prior.parameters())
         # It is torch's arithmetic that is compared.
-        memory = without_kernel()
+        memory = Memory(kernel=False)
         found = solvers.solve(solver, operator, y.to(reference), prior, memory=memory, precision=precision, **settings)
         return float(psnr(found.images.cpu().double(), truth.double(), 1.0).mean())
 

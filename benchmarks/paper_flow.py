@@ -15,12 +15,12 @@ from benchmarks.accelerator import device_named
 from benchmarks.model import say
 from flowprior.device import use_tensor_cores
 from flowprior.errors import FlowpriorError, one_line_errors
-from flowprior.experiment.params import TrainingSettings
 from flowprior.files import replacing
 from flowprior.models import flows
 from flowprior.models.flows.base import Flow
 from flowprior.models.flows.checkpoint import save_flow
-from flowprior.training import train
+from flowprior.training.loop import train
+from flowprior.training.settings import TrainingSettings
 
 BITS, KEY = 5, (2021, "train")
 _SETTINGS = {"steps": 2, "hidden": 512}
@@ -72,7 +72,7 @@ def learn(folder: Path, device: torch.device, seconds: float, precision: str, hi
         torch.manual_seed(KEY[0])
         fresh = flows.build("chavez", (pixels.shape[3], *pixels.shape[1:3]), **_SETTINGS | {"hidden": hidden})
         found = train(fresh.to(device), pixels, validation, BITS, settings, KEY, workers=workers)
-        return found.flow, found.facts | {"speed": found.history[-1]["images_per_second"]}
+        return found.model, found.facts | {"speed": found.history[-1]["images_per_second"]}
 
     # Twice: the first run also starts the device and chooses its convolutions.
     trained(2)

@@ -16,12 +16,11 @@ from benchmarks.other_glows import HIDDEN, LEVELS, PEERS, SHAPE, STEPS, Peer
 from benchmarks.plain import maximise_likelihood
 from benchmarks.problems import random_flow
 from benchmarks.timing import Contender, Timing, interleaved, ratio
-from benchmarks.training import BITS, KEY, initialised, noise_pixels, real_loop, settings_of
+from benchmarks.training import Images, initialised, noise_pixels, real_loop
 from flowprior.errors import FlowpriorError
 from flowprior.models.flows.base import Flow
 from flowprior.solvers.base import Context
 from flowprior.solvers.frozen import frozen
-from flowprior.training.batches import Batches
 
 _BATCH, _AT_LEAST, _AGREEMENT = 32, 2.0, 1e-3
 _OURS, _LAYERS = "flowprior", "flowprior, torch's layers"
@@ -32,7 +31,7 @@ def run(options: Options) -> Part:
     seconds, rounds = (0.4, 3) if options.quick else (3.0, 7)
     flow = random_flow("glow", SHAPE[1], levels=LEVELS, steps=STEPS, hidden=HIDDEN)
     pixels = noise_pixels(512, SHAPE[1])
-    batches = Batches(pixels, BITS, settings_of(1, _BATCH), KEY)
+    batches = Images(flow, pixels, _BATCH)
     missing, peers = [], {}
     for name, (package, build) in PEERS.items():
         try:
@@ -70,8 +69,8 @@ def _density_rows(flow: Flow, peers: Mapping[str, Peer], x: Tensor, seconds: flo
 
 
 def _training_rows(flow: Flow, peers: Mapping[str, Peer], pixels: np.ndarray, seconds: float, rounds: int) -> list[Row]:
-    batches = Batches(pixels, BITS, settings_of(1), KEY)
-    count, layers = batches.settings.batch, initialised(flow, batches)
+    batches = Images(flow, pixels)
+    count, layers = batches.batch, initialised(flow, batches)
 
     def ours(steps: int) -> float:
         return steps * count / real_loop(flow, pixels, steps)[0]
@@ -104,14 +103,14 @@ def _by_torch(log_prob: Callable[[Tensor], Tensor], x: Tensor) -> Contender:
     return Contender(lambda steps: _gradients(log_prob, x, steps), len(x))
 
 
-def _steps(log_prob: Callable[[Tensor], Tensor], learned: Sequence[nn.Parameter], batches: Batches) -> Contender:
+def _steps(log_prob: Callable[[Tensor], Tensor], learned: Sequence[nn.Parameter], batches: Images) -> Contender:
     def run(steps: int) -> None:
         maximise_likelihood(log_prob, learned, (batches.at(step) for step in range(steps)), 1e-4)
 
-    return Contender(run, batches.settings.batch)
+    return Contender(run, batches.batch)
 
 
-def _ready(peer: Peer, batches: Batches) -> Peer:
+def _ready(peer: Peer, batches: Images) -> Peer:
     """A peer with its norms set from images; its density and gradient are seen to be finite."""
     peer.log_prob(batches.at(1))
     x = batches.at(0).requires_grad_(True)

@@ -12,12 +12,14 @@ from benchmarks.accelerator import device_named
 from benchmarks.model import Options, say
 from flowprior import images
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import DataSettings, TrainingSettings, fingerprint
+from flowprior.fingerprint import fingerprint
+from flowprior.images.settings import DataSettings
 from flowprior.images.store import ImageSet
 from flowprior.models import flows
 from flowprior.models.flows.base import Flow
 from flowprior.models.flows.checkpoint import CONFIG, save_flow
-from flowprior.training import train
+from flowprior.training.loop import train
+from flowprior.training.settings import TrainingSettings
 
 #: As in params/demo.yaml.
 _FLOW = {"levels": 3, "steps": 4, "hidden": 48}
@@ -91,7 +93,7 @@ def _photographs(options: Options, count: int) -> Subject:
         workers = torch.get_num_threads() if device.type == "cpu" else 1
         seen, unseen = splits["train"].pixels, splits["validation"].pixels
         trained = train(flow, seen, unseen, 8, settings, (0, "train"), workers=workers)
-        save_flow(folder, trained.flow, {**trained.facts, "bits": 8})
+        save_flow(folder, trained.model, {**trained.facts, "bits": 8})
     flow = flows.load(folder)
     facts = json.loads((folder / CONFIG).read_text())
     test = splits["test"]

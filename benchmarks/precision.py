@@ -12,7 +12,7 @@ from benchmarks.model import Options, Part, Row, Target, say
 from benchmarks.photographs import subject
 from benchmarks.quality import TASKS, Measured, measured_images, solved
 from flowprior.evaluation.metrics import psnr
-from flowprior.solvers.frozen import without_kernel
+from flowprior.solvers.memory import Memory
 
 #: At most so much of the mean may be lost.
 _BOUND = 0.02
@@ -66,5 +66,5 @@ def _row(measured: Measured, solver: str, settings: dict[str, Any], judged: bool
 
 def _psnr(measured: Measured, solver: str, settings: dict[str, Any]) -> Tensor:
     """PSNR of each image (N,)."""
-    result = solved(measured, solver, without_kernel(), **settings)
+    result = solved(measured, solver, Memory(kernel=False), **settings)
     return psnr(result.images, measured.truth, 1.0)

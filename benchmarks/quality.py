@@ -18,10 +18,10 @@ from benchmarks.photographs import Subject, subject
 from benchmarks.plain import descend, latent_objective, latent_start
 from flowprior import operators, solvers
 from flowprior.evaluation.metrics import psnr
-from flowprior.experiment.params import TaskSettings
 from flowprior.images.quantise import targets
 from flowprior.operators.base import Operator
 from flowprior.operators.measuring import measure_images
+from flowprior.operators.task import TaskSettings
 from flowprior.solvers.base import Observer, Result
 
 #: How near the paper's final PSNR counts as reached, in dB.

@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from benchmarks.accelerator import device_named
 from benchmarks.model import Options, Part, Row, Target, say
 from benchmarks.plain import maximise_likelihood
 from benchmarks.timing import Contender, interleaved, ratio
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import TrainingSettings
 from flowprior.models import flows
 from flowprior.models.flows.base import Flow, bits_per_dim
-from flowprior.training import train
 from flowprior.training.batches import Batches
+from flowprior.training.loop import train
+from flowprior.training.settings import TrainingSettings
+from flowprior.training.trainable import trainable_of
 
 UNIT = "images/s"
 BITS, KEY = 8, (0, "benchmark")
@@ -87,7 +89,23 @@ def real_loop(
     return trained.history[0]["images_per_second"], trained.history[0]["loss_bits_per_dim"]
 
 
-def plain_loop(flow: Flow, batches: Batches, steps: int) -> float:
+class Images:
+    """The images that the real loop sees, by step, for loops of other kinds."""
+
+    def __init__(self, flow: Flow, pixels: np.ndarray, batch: int = _BATCH) -> None:
+        self.batch = batch
+        self._batches = Batches(pixels, trainable_of(flow, settings_of(1, batch), BITS), KEY)
+
+    def at(self, step: int) -> Tensor:
+        """The images of one step."""
+        return self._batches.at(step)[0]
+
+    def first(self) -> Tensor:
+        """What norms are set from."""
+        return self._batches.first()[0]
+
+
+def plain_loop(flow: Flow, batches: Images, steps: int) -> float:
     """The same steps by a plain loop on a flow of torch's layers; mean bits per dimension."""
     device, rate = next(flow.parameters()).device, settings_of(1).learning_rate
     images = (batches.at(step).to(device) for step in range(steps))
@@ -95,21 +113,21 @@ def plain_loop(flow: Flow, batches: Batches, steps: int) -> float:
     return float(bits_per_dim(torch.tensor(-likelihood), flow.dimensions, BITS))
 
 
-def initialised(flow: Flow, batches: Batches) -> Flow:
+def initialised(flow: Flow, batches: Images) -> Flow:
     """A copy with its norms set from the images that the real loop sets them from."""
     flow = copy.deepcopy(flow)
     flow.initialise(batches.first().to(next(flow.parameters()).device))
     return flow
 
 
-def check_losses(flow: Flow, pixels: np.ndarray, batches: Batches) -> None:
+def check_losses(flow: Flow, pixels: np.ndarray, batches: Images) -> None:
     """Raise unless both loops see the same losses over their first steps.
 
     Raises:
         FlowpriorError: they do not.
     """
     real, plain = (
-        real_loop(flow, pixels, 3, batches.settings.batch)[1],
+        real_loop(flow, pixels, 3, batches.batch)[1],
         plain_loop(initialised(flow, batches), batches, 3),
     )
     if not abs(real - plain) <= _AGREEMENT * abs(plain):
@@ -128,7 +146,7 @@ def run(options: Options) -> Part:
         say(f"  {lesson.name}")
         rows += _rows(lesson, device, seconds, rounds)
     notes = (
-        "plain: one batch, autograd, `torch.optim.Adam` as it comes, all threads; flowprior: `flows.training.train` "
+        "plain: one batch, autograd, `torch.optim.Adam` as it comes, all threads; flowprior: `training.loop.train` "
         "with a worker for each thread of a CPU, by its own count. The same batches; flowprior also averages weights.",
     )
     return Part("Training: images per second", tuple(rows), notes)
@@ -138,7 +156,7 @@ def _rows(lesson: Lesson, device: torch.device, seconds: float, rounds: int) -> 
     torch.manual_seed(0)
     flow = flows.build(lesson.flow, _SHAPE, **lesson.settings).to(device)
     pixels = noise_pixels(1024, _SHAPE[1])
-    batches = Batches(pixels, BITS, settings_of(1, lesson.batch), KEY)
+    batches = Images(flow, pixels, lesson.batch)
     check_losses(flow, pixels, batches)
     plain = initialised(flow, batches)
 

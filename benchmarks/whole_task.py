@@ -11,7 +11,7 @@ from benchmarks.problems import random_flow
 from benchmarks.quality import measured_images, solved
 from benchmarks.training import noise_pixels
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import load_experiment
+from flowprior.experiment.loading import load_experiment
 
 _PARAMS = Path(__file__).parents[1] / "params" / "chavez2021.yaml"
 _METHOD, _IMAGES, _AT_MOST = "map", 192, 60.0
@@ -44,6 +44,6 @@ def run(options: Options) -> Part:
 def _stand_in(count: int) -> Subject:
     """The experiment's flow with random weights, and smooth images: a step takes as long on any."""
     prior = load_experiment(_PARAMS).priors["haar_glow"]
-    flow = random_flow(prior.flow, 32, **prior.settings)
+    flow = random_flow(prior.model, 32, **prior.settings)
     names = tuple(str(number) for number in range(count))
     return Subject(flow, noise_pixels(count, 32), names, 8, "The experiment's flow with random weights, smooth images.")

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from flowprior import operators
+from flowprior import models, operators
 from flowprior.models import flows
 from flowprior.models.flows.layers import (
     ActNorm,
@@ -23,6 +23,14 @@ SMALL_FLOWS = {
     "glow": {"levels": 2, "steps": 2, "hidden": 6},
     "chavez": {"steps": 1, "hidden": 6},
 }
+
+#: The same of models of other kinds, and what they are trained on: side of the images, and the task if there is one.
+SMALL_MODELS = {
+    **SMALL_FLOWS,
+    "dcgan": {"latent": 5, "width": 4},
+    "regressor": {"width": 4},
+}
+MODEL_SIDES = {"dcgan": 16}
 
 #: name -> (layer for 4 channels at 4x4, in float64)
 LAYERS = {
@@ -50,6 +58,13 @@ def small_flow(name, shape=(3, 8, 8), dtype=torch.float64, scale=0.1, **settings
     """A registered flow, small, with the same random weights each time."""
     torch.manual_seed(0)
     return shaken(flows.build(name, shape, **{**SMALL_FLOWS.get(name, {}), **settings}).to(dtype), scale).eval()
+
+
+def small_model(name, seed=0, **settings):
+    """A registered model that is trained, small, with fresh weights."""
+    torch.manual_seed(seed)
+    side = MODEL_SIDES.get(name, 8)
+    return models.build(name, (3, side, side), **{**SMALL_MODELS.get(name, {}), **settings})
 
 
 #: Settings that make a small instance of an operator: it is tested with each of them, and used with the first.
@@ -86,8 +101,10 @@ FLOW_CASES = [
 ]
 
 
-def pictures(count=40, seed=0):
-    """Smooth little pictures, uint8 (N, 8, 8, 3): something to learn."""
+def pictures(count=40, seed=0, side=8):
+    """Smooth little pictures, uint8 (N, side, side, 3): something to learn."""
     source = np.random.default_rng(seed)
-    base = source.integers(60, 200, (count, 1, 1, 3)) + source.normal(0, 20, (count, 4, 4, 1)).repeat(2, 1).repeat(2, 2)
-    return np.clip(base + source.normal(0, 3, (count, 8, 8, 3)), 0, 255).astype(np.uint8)
+    base = source.integers(60, 200, (count, 1, 1, 3)) + source.normal(0, 20, (count, 4, 4, 1)).repeat(
+        side // 4, 1
+    ).repeat(side // 4, 2)
+    return np.clip(base + source.normal(0, 3, (count, side, side, 3)), 0, 255).astype(np.uint8)

@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 from report_fixture import fabricate, tiny_experiment
 
-from flowprior import operators, solvers
+from flowprior import models, operators, solvers
 from flowprior.cli import main
 from flowprior.errors import FlowpriorError
 from flowprior.experiment import restoring
-from flowprior.experiment.params import TaskSettings
 from flowprior.experiment.schema import generate_index, generate_schema
 from flowprior.models import flows
 from flowprior.models.flows.checkpoint import save_flow
+from flowprior.operators.task import TaskSettings
 
 ROOT = Path(__file__).parents[1]
 SIDE = 8
@@ -55,7 +55,7 @@ def picture(tmp_path):
 
 def test_list_names_everything_that_is_registered(flowprior):
     out, _ = flowprior("list")
-    for name in (*flows.names(), *operators.names(), *solvers.names()):
+    for name in (*models.TRAINED.names(), *operators.names(), *solvers.names()):
         assert name in out
     assert "noise_std" in out
 
@@ -72,7 +72,7 @@ def test_check_refuses_a_copy_that_would_replace_the_results_of_another(flowprio
 
 def test_check_says_what_would_run(flowprior):
     out, _ = flowprior("check", ROOT / "params" / "smoke.yaml")
-    assert "1 flows, 4 tasks, 6 methods" in out
+    assert "1 models, 4 tasks, 6 methods" in out
 
 
 def test_schema_writes_both_schemas(flowprior, tmp_path, monkeypatch):

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from flowprior.experiment.params import TrainingSettings
 from flowprior.models import flows
-from flowprior.training.gradients import ByTorch
+from flowprior.models.flows.learning import ByTorch
+from flowprior.training.settings import TrainingSettings
 
 needs_inductor = pytest.mark.skipif(
     not (shutil.which("g++") or shutil.which("clang++"))

@@ -11,8 +11,8 @@ from image_archives import celeba_name, encoded, files_below, write_celeba
 
 from flowprior import images
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import DataSettings
 from flowprior.images.celeba import ARCHIVE, PARTITION
+from flowprior.images.settings import DataSettings
 
 
 def settings(path, **others):

@@ -6,8 +6,8 @@ from image_archives import encoded, files_below, write_folder, zipped
 
 from flowprior import images
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import SPLITS, DataSettings
 from flowprior.images.folder import Folder, split_of
+from flowprior.images.settings import SPLITS, DataSettings
 
 
 def settings(path, **others):

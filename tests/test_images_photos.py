@@ -11,8 +11,8 @@ from PIL import Image
 
 from flowprior import images
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import SPLITS, DataSettings
 from flowprior.images import photos
+from flowprior.images.settings import SPLITS, DataSettings
 
 
 def footprints(names, side):

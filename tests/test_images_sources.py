@@ -12,8 +12,8 @@ from image_archives import encoded, files_below, write_celeba, write_folder
 
 from flowprior import images
 from flowprior.errors import FlowpriorError, UnknownNameError
-from flowprior.experiment.params import SPLITS, DataSettings
 from flowprior.images import store
+from flowprior.images.settings import SPLITS, DataSettings
 
 
 @pytest.fixture(params=images.names())
@@ -126,7 +126,7 @@ def test_limits_and_resolution_fetch_nothing_again():
 
 def test_raw_files_are_named_without_torch_or_scikit_image():
     code = (
-        "import sys; from flowprior import images; from flowprior.experiment.params import DataSettings\n"
+        "import sys; from flowprior import images; from flowprior.images.settings import DataSettings\n"
         "for name in images.names(): assert images.raw_files(DataSettings(source=name))\n"
         "assert not {'torch', 'skimage', 'scipy', 'mlflow'} & set(sys.modules)"
     )

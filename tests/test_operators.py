@@ -13,9 +13,9 @@ from pieces import OPERATOR_CASES, small_operator
 
 from flowprior import operators
 from flowprior.errors import FlowpriorError, UnknownNameError
-from flowprior.experiment.params import TaskSettings
 from flowprior.images.quantise import targets
 from flowprior.operators.measuring import measure_images
+from flowprior.operators.task import TaskSettings
 
 SHAPE = (3, 8, 6)
 

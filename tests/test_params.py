@@ -10,10 +10,12 @@ import pytest
 import yaml
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import DataSettings, Experiment, experiment_from, labels_of, load_experiment
+from flowprior.experiment.loading import experiment_from, load_experiment
+from flowprior.experiment.params import Experiment, MethodSettings, labels_of
 from flowprior.experiment.pieces import PIECES
 from flowprior.experiment.plan import check_names, jobs, splits_of, without_missing_solvers
 from flowprior.experiment.schema import REGISTRIES, generate_index, generate_schema
+from flowprior.images.settings import DataSettings
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "params").glob("*.yaml"))
@@ -57,7 +59,7 @@ def test_the_schema_knows_settings_of_pieces():
     ("changes", "said"),
     [
         ({"methods": {"maap": {}}}, "unknown solver 'maap'; did you mean 'map'?"),
-        ({"priors": {"tiny": {"flow": "haar_glov"}}}, "unknown flow 'haar_glov'; did you mean 'haar_glow'?"),
+        ({"priors": {"tiny": {"flow": "haar_glov"}}}, "unknown model 'haar_glov'; did you mean 'haar_glow'?"),
         (
             {"tasks": {"sensing": {"operator": "gaussian_sensing"}}, "methods": {}},
             "task 'sensing': measurements is missing; set it: numbers m that are measured",
@@ -184,7 +186,7 @@ def test_labels_do_not_depend_on_order():
 def test_planning_costs_no_torch():
     """The workflow reads experiments whenever it starts, on a cluster once per job."""
     program = (
-        "import sys; from flowprior.experiment.params import load_experiment; import flowprior.images; "
+        "import sys; from flowprior.experiment.loading import load_experiment; import flowprior.images; "
         "import flowprior.experiment.plan, flowprior.experiment.layout; load_experiment(sys.argv[1]); "
         "print([name for name in ('torch', 'pandas', 'matplotlib', 'mlflow') if name in sys.modules])"
     )
@@ -195,3 +197,47 @@ def test_planning_costs_no_torch():
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_models_are_said_in_two_spellings():
+    older = Experiment.model_validate(smoke())
+    entry = smoke()["priors"]["tiny"]
+    newer = {key: value for key, value in smoke().items() if key != "priors"}
+    newer["models"] = {
+        "tiny": {**{key: value for key, value in entry.items() if key != "flow"}, "model": entry["flow"]}
+    }
+    schema = generate_schema()
+    for said in (smoke(), newer):
+        jsonschema.validate(said, schema)
+        assert Experiment.model_validate(said) == older
+    # What was trained before is the same job.
+    assert older.model_dump(mode="json")["priors"]["tiny"]["flow"] == "haar_glow"
+    jsonschema.validate(older.model_dump(mode="json"), schema)
+    assert Experiment.model_validate(older.model_dump(mode="json")) == older
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"models": {"a": {"model": "dcgan"}}}, "'models' and 'priors' are two words for one thing"),
+        ({"priors": {"a": {"flow": "dcgan", "settings": {"widht": 3}}}}, "did you mean 'width'"),
+        ({"priors": {"a": {"model": "gaussian"}}}, "unknown model 'gaussian'"),
+    ],
+)
+def test_a_model_that_is_said_wrongly(changes, message):
+    with pytest.raises(FlowpriorError, match=message):
+        experiment_from(smoke(**changes))
+
+
+def test_models_run_where_they_can():
+    models = {"gan": {"model": "dcgan"}, "unet": {"model": "regressor"}, "tiny": {"flow": "glow"}}
+    tasks = {name: {"operator": "identity"} for name in ("one", "two", "three")}
+    methods = {"csgm": {}, "map": {}, "regressor": {"tasks": ["two", "one"]}}
+    experiment = Experiment(name="x", models=models, tasks=tasks, methods=methods)
+    assert [experiment.priors_of(method) for method in methods] == [("gan", "tiny"), ("tiny",), ("unet",)]
+    assert experiment.flows == ("tiny",)
+    found = [(training.prior, training.task) for training in experiment.trainings()]
+    assert found == [("gan", None), ("unet", "one"), ("unet", "two"), ("tiny", None)]
+    named = experiment.model_copy(update={"methods": {"map": MethodSettings(priors=["gan"])}})
+    with pytest.raises(FlowpriorError, match=r"'map' needs a model that is Invertible, and 'gan' \(dcgan\) is none"):
+        named.priors_of("map")

@@ -11,13 +11,14 @@ from flowprior import operators, solvers
 from flowprior.device import use_tensor_cores
 from flowprior.errors import FlowpriorError
 from flowprior.evaluation.metrics import psnr
-from flowprior.experiment.params import TrainingSettings
 from flowprior.models import flows
 from flowprior.models.flows.fixed import UnrolledFlow, compiled
 from flowprior.models.flows.layers import Bijection
 from flowprior.solvers.base import Context
 from flowprior.solvers.frozen import frozen
-from flowprior.training import train
+from flowprior.solvers.memory import Memory
+from flowprior.training.loop import train
+from flowprior.training.settings import TrainingSettings
 
 SHAPE = (3, 8, 8)
 #: solver, operator, its noise, settings
@@ -34,7 +35,7 @@ def trained():
     torch.manual_seed(7)
     flow = flows.build("haar_glow", SHAPE, levels=2, steps=2, hidden=16)
     settings = TrainingSettings(steps=150, batch=32, validate_every=150, warmup=10, learning_rate=5e-3, ema=0.9)
-    return train(flow, pictures(512, 0), pictures(16, 1), 8, settings, (0, "test")).flow
+    return train(flow, pictures(512, 0), pictures(16, 1), 8, settings, (0, "test")).model
 
 
 @pytest.mark.usefixtures("no_kernel")
@@ -55,7 +56,7 @@ def test_half_precision_costs_at_most_a_fiftieth_of_a_decibel(trained, solver, o
 
 @pytest.mark.usefixtures("no_kernel")
 def test_the_setting_reaches_the_networks_where_torch_runs_them(trained):
-    x, memory = torch.rand(2, *SHAPE), {}
+    x, memory = torch.rand(2, *SHAPE), Memory(kernel=False).of(trained)
     for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
         with frozen(trained, Context((), memory=memory), precision) as prior:
             assert torch.equal(prior.log_prob(x), UnrolledFlow(trained, dtype).log_prob(x))

@@ -8,7 +8,7 @@ from report_fixture import fabricate, tiny_experiment
 from workflow_project import SMOKE, copy_of_a_run, experiment_file, run, snakemake
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import load_experiment
+from flowprior.experiment.loading import load_experiment
 from flowprior.experiment.plan import jobs
 from flowprior.experiment.pruning import check_idle, expected_files, remove, stale_files
 from flowprior.report import Layout

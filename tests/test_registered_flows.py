@@ -4,6 +4,7 @@ import pytest
 from published_tree import make_tree, save_weights
 from tracked import client_of
 
+from flowprior import tracking
 from flowprior.errors import FlowpriorError
 from flowprior.models import flows
 from flowprior.records import records_of
@@ -23,7 +24,7 @@ class TestRegisteredFlows:
         monkeypatch.chdir(root)
         assert done.models == (f"flow-{experiment.data.key}-8bit version 1",)
         uri = f"models:/flow-{experiment.data.key}-8bit@best"
-        flow, trained = flows.load(uri), flows.load(Layout(experiment, root).flow("flow_a", ""))
+        flow, trained = tracking.load_flow(uri), flows.load(Layout(experiment, root).flow("flow_a", ""))
         x = torch.rand(3, *flow.shape)
         assert torch.equal(flow.log_prob(x), trained.log_prob(x))
         with addressed(tracking_uri(root)):
@@ -63,11 +64,11 @@ class TestRegisteredFlows:
         root, _, _ = published
         monkeypatch.chdir(root)
         with pytest.raises(FlowpriorError, match="no flow at models:/nothing@best") as error:
-            flows.load("models:/nothing@best")
+            tracking.load_flow("models:/nothing@best")
         assert "\n" not in str(error.value)
 
     def test_looking_for_one_leaves_nothing_behind(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         with pytest.raises(FlowpriorError, match="nothing is recorded yet"):
-            flows.load("models:/some-flow@best")
+            tracking.load_flow("models:/some-flow@best")
         assert not list(tmp_path.iterdir())

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from pieces import small_flow, small_operator
+from pieces import shaken, small_flow, small_model, small_operator
 
 from flowprior import operators, solvers
 from flowprior.errors import FlowpriorError, UnknownNameError
-from flowprior.models.capabilities import LinearGaussian
+from flowprior.models.capabilities import LinearGaussian, Solves
 from flowprior.models.gaussian import Gaussian
 from flowprior.models.moments import sample_moments
 from flowprior.models.posterior import Posterior
@@ -16,6 +16,7 @@ from flowprior.optim.search import SearchSettings, Terms, minimise
 from flowprior.optim.stages import stages_of
 from flowprior.randomness import generator
 from flowprior.solvers.base import Context
+from flowprior.solvers.memory import Memory
 
 SHAPE = (3, 8, 8)
 NAMES = ("a", "b", "c")
@@ -26,6 +27,8 @@ def prior_of(name):
     needs = solvers.REGISTRY.get(name).needs
     if needs is LinearGaussian:
         return Gaussian.fit(torch.rand(64, *SHAPE, generator=torch.Generator().manual_seed(3)))
+    if needs is Solves:
+        return shaken(small_model("regressor"))
     return None if needs is None else small_flow("haar_glow", SHAPE, torch.float32)
 
 
@@ -224,22 +227,23 @@ def test_the_start_from_sample_moments_is_the_flows_best_linear_estimate():
 
 def test_the_moments_of_samples_are_fitted_once_per_memory():
     operator, y = problem("center_mask")
-    flow, memory = prior_of("map"), {}
+    flow, memory = prior_of("map"), Memory()
     settings = {"start": "sample_moments", "samples": 64, "steps": 1}
     first = solvers.solve("map", operator, y, flow, keys=NAMES, memory=memory, **settings)
-    (key,) = [key for key, value in memory.items() if isinstance(value, Gaussian)]
-    gaussian = memory[key]
+    derived = memory.of(flow)
+    (key,) = [key for key, value in derived.items() if isinstance(value, Gaussian)]
+    gaussian = derived[key]
     torch.testing.assert_close(gaussian.mean, sample_moments(flow, 64, 0).mean)
     # The estimate follows from the Gaussian and the operator; it is kept as well.
-    (estimate,) = [key for key, value in memory.items() if isinstance(value, Posterior)]
-    seen = memory[estimate].observed
-    memory[estimate] = replace(
-        memory[estimate], observed=replace(seen, gaussian=replace(gaussian, mean=1 - gaussian.mean))
+    (estimate,) = [key for key, value in derived.items() if isinstance(value, Posterior)]
+    seen = derived[estimate].observed
+    derived[estimate] = replace(
+        derived[estimate], observed=replace(seen, gaussian=replace(gaussian, mean=1 - gaussian.mean))
     )
     again = solvers.solve("map", operator, y, flow, keys=NAMES, memory=memory, **settings)
     assert not torch.allclose(first.images, again.images)
     other = solvers.solve("map", operator, y, flow, keys=NAMES, seed=1, memory=memory, **settings)
-    assert sum(isinstance(value, Gaussian) for value in memory.values()) == 2
+    assert sum(isinstance(value, Gaussian) for value in derived.values()) == 2
     assert torch.isfinite(other.images).all()
 
 

@@ -14,8 +14,8 @@ import requests
 from published_tree import make_tree
 from tracked import CHAVEZ, client_of, record_of, runs_of
 
+from flowprior import tracking
 from flowprior.errors import FlowpriorError
-from flowprior.models import flows
 from flowprior.records import records_of
 from flowprior.report import Layout
 from flowprior.tracking import TrackingError, publish, publish_experiment, serve, tracking_uri
@@ -73,7 +73,7 @@ def test_a_server_elsewhere_gets_runs_files_and_flows(tmp_path, monkeypatch, cap
             done = publish(records_of(experiment, here), here)
             assert publish(records_of(experiment, here), here).new == 0
             monkeypatch.chdir(here)
-            assert flows.load(f"models:/flow-{experiment.data.key}-8bit@best").name == "haar_glow"
+            assert tracking.load_flow(f"models:/flow-{experiment.data.key}-8bit@best").name == "haar_glow"
             assert client_of(here).get_run(done.runs[CHAVEZ]).data.params["alpha"] == "0.02"
         finally:
             server.terminate()

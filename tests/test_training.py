@@ -10,16 +10,16 @@ from pieces import pictures as pixels
 
 from flowprior.errors import FlowpriorError
 from flowprior.experiment.learning import Lesson, learn_together
-from flowprior.experiment.params import TrainingSettings
 from flowprior.models import flows
 from flowprior.models.flows.base import bits_per_dim
 from flowprior.models.flows.checkpoint import load_flow, save_flow
 from flowprior.models.flows.fixed import compiled
-from flowprior.models.flows.samples import TEMPERATURES, sample_rows
-from flowprior.training import train
+from flowprior.models.flows.learning import ByKernel, ByTorch, likelihood_of
 from flowprior.training.batches import Batches
-from flowprior.training.gradients import ByKernel, ByTorch, likelihood_of
-from flowprior.training.loop import learning_rate
+from flowprior.training.grids import TEMPERATURES, sample_rows
+from flowprior.training.loop import learning_rate, train
+from flowprior.training.settings import TrainingSettings
+from flowprior.training.trainable import trainable_of
 
 SETTINGS = TrainingSettings(steps=12, batch=8, validate_every=4, warmup=2)
 KEY = (0, "test")
@@ -58,7 +58,7 @@ def test_training_learns(name):
     untrained.initialise(images)
     before = bits_per_dim(untrained.log_prob(images).mean(), untrained.dimensions).item()
     assert trained.history[-1]["validation_bits_per_dim"] < before - 0.1
-    assert trained.bits_per_dim == min(entry["validation_bits_per_dim"] for entry in trained.history)
+    assert trained.score == min(entry["validation_bits_per_dim"] for entry in trained.history)
 
 
 @pytest.fixture(params=["kernel", "torch"])
@@ -75,7 +75,7 @@ def take(path, monkeypatch):
     if path == "torch":
         monkeypatch.setattr("flowprior.models.flows.fixed.flow.kernel", lambda: None)
     else:
-        monkeypatch.setattr("flowprior.training.gradients._LEAST_PIXELS", 0)
+        monkeypatch.setattr("flowprior.models.flows.learning._LEAST_PIXELS", 0)
     assert isinstance(likelihood_of(fresh(), SETTINGS), {"torch": ByTorch, "kernel": ByKernel}[path])
 
 
@@ -108,7 +108,7 @@ def test_killed_and_resumed_is_bit_identical(tmp_path, workers, path):
     watcher = Watcher()
     resumed = run(folder=tmp_path, workers=workers, progress=watcher)
     assert watcher.resumed == [8]
-    assert same_weights(alone.flow, resumed.flow)
+    assert same_weights(alone.model, resumed.model)
     assert [r["validation_bits_per_dim"] for r in alone.history] == [
         r["validation_bits_per_dim"] for r in resumed.history
     ]
@@ -132,7 +132,7 @@ def test_state_of_a_run_on_other_images_is_not_resumed(tmp_path):
 def test_workers_share_a_batch_without_changing_it(name, path):
     settings = SETTINGS.model_copy(update={"learning_rate": 1e-2, "ema": 0.0})
     one, two = run(settings, name=name), run(settings, name=name, workers=2)
-    for left, right in zip(one.flow.parameters(), two.flow.parameters(), strict=True):
+    for left, right in zip(one.model.parameters(), two.model.parameters(), strict=True):
         # Adam turns the sign of a vanishing gradient into a whole step, hence the share of equal values.
         assert ((left - right).abs() < 1e-3).float().mean() > 0.97
 
@@ -144,7 +144,7 @@ def test_gradients_lie_in_memory_as_their_parameters(path):
         if parameter.ndim == 2:
             parameter.data = parameter.data.T.contiguous().T
     args = (pixels(), pixels(16, 1), 8, SETTINGS, KEY)
-    for left, right in zip(train(flow, *args).flow.parameters(), run().flow.parameters(), strict=True):
+    for left, right in zip(train(flow, *args).model.parameters(), run().model.parameters(), strict=True):
         torch.testing.assert_close(left, right, rtol=0, atol=1e-5)
 
 
@@ -162,12 +162,12 @@ def test_early_stop_keeps_the_best():
     trained = run(settings)
     assert trained.steps < 400
     values = [entry["validation_bits_per_dim"] for entry in trained.history]
-    assert trained.bits_per_dim == min(values) < values[-1]
+    assert trained.score == min(values) < values[-1]
 
 
 def test_bf16_stays_close_to_float32():
     low, full = run(SETTINGS.model_copy(update={"precision": "bf16"})), run()
-    assert low.bits_per_dim == pytest.approx(full.bits_per_dim, abs=0.02)
+    assert low.score == pytest.approx(full.score, abs=0.02)
 
 
 def test_non_finite_gradient_is_an_error_with_a_remedy(path):
@@ -177,16 +177,18 @@ def test_non_finite_gradient_is_an_error_with_a_remedy(path):
 
 def test_batches_follow_from_the_step_alone():
     settings = SETTINGS.model_copy(update={"noise_std": 0.01})
-    first = Batches(pixels(), 8, settings, KEY)
-    walked = [first.at(step) for step in range(12)]
-    assert torch.equal(Batches(pixels(), 8, settings, KEY).at(11), walked[11])
-    assert not torch.equal(Batches(pixels(), 8, settings, (1, "test")).at(11), walked[11])
+    trainable = trainable_of(fresh(), settings, 8)
+    first = Batches(pixels(), trainable, KEY)
+    walked = [first.at(step)[0] for step in range(12)]
+    assert torch.equal(Batches(pixels(), trainable, KEY).at(11)[0], walked[11])
+    assert not torch.equal(Batches(pixels(), trainable, (1, "test")).at(11)[0], walked[11])
 
 
 def test_an_epoch_sees_every_image_once():
     numbered = np.arange(10, dtype=np.uint8)[:, None, None, None].repeat(3, 3) * 8
-    batches = Batches(numbered, 5, SETTINGS.model_copy(update={"batch": 5, "flips": False}), KEY)
-    seen = torch.cat([batches.at(0), batches.at(1)])[:, 0, 0, 0]
+    trainable = trainable_of(fresh(), SETTINGS.model_copy(update={"batch": 5, "flips": False}), 5)
+    batches = Batches(numbered, trainable, KEY)
+    seen = torch.cat([batches.at(0)[0], batches.at(1)[0]])[:, 0, 0, 0]
     assert sorted(int(v * 32) for v in seen) == list(range(10))
 
 
@@ -223,7 +225,7 @@ def test_checkpoint_of_another_architecture(tmp_path):
     ("damage", "message"),
     [
         (lambda folder: (folder / "config.json").unlink(), "no checkpoint in"),
-        (lambda folder: (folder / "config.json").write_text("{"), "is not a flow's description"),
+        (lambda folder: (folder / "config.json").write_text("{"), "is not a model's description"),
         (lambda folder: (folder / "weights.safetensors").unlink(), "no weights in"),
         (lambda folder: (folder / "weights.safetensors").write_bytes(b"short"), "is damaged"),
     ],

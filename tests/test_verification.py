@@ -13,7 +13,7 @@ from report_fixture import fabricate, tiny_experiment
 from test_provenance import git
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import experiment_from
+from flowprior.experiment.loading import experiment_from
 from flowprior.experiment.plan import jobs
 from flowprior.images.checksums import of_file
 from flowprior.provenance.collected import collect, listed_hashes, result_files

@@ -24,7 +24,7 @@ from workflow_project import (
     snakemake,
 )
 
-from flowprior.experiment.params import load_experiment
+from flowprior.experiment.loading import load_experiment
 from flowprior.experiment.plan import jobs
 from flowprior.report import outputs
 

@@ -18,6 +18,8 @@ from flowprior.errors import FlowpriorError, one_line_errors
 if TYPE_CHECKING:
     import pandas as pd
 
+    from flowprior.models.flows.base import Flow
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -29,7 +31,7 @@ app = typer.Typer(
 
 @app.command(name="list")
 def list_pieces() -> None:
-    """Every flow, operator and solver with its settings."""
+    """Every model, operator and solver with its settings."""
     from flowprior.experiment.schema import REGISTRIES, generate_pieces
 
     console = Console()
@@ -64,9 +66,12 @@ def schema(
 
 
 @app.command()
-def check(params: Annotated[Path, typer.Argument(help="An experiment, such as params/demo.yaml.")]) -> None:
-    """Check an experiment and say what it would run."""
-    from flowprior.experiment.params import load_experiment
+def check(
+    params: Annotated[Path, typer.Argument(help="An experiment, such as params/demo.yaml.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Only what is written; build and count nothing.")] = False,
+) -> None:
+    """Check whether an experiment can work, before anything is made, and say what it would run."""
+    from flowprior.experiment.loading import load_experiment
     from flowprior.experiment.plan import check_names, check_own_results, jobs, without_missing_solvers
 
     experiment = load_experiment(params)
@@ -75,13 +80,17 @@ def check(params: Annotated[Path, typer.Argument(help="An experiment, such as pa
     experiment, skipped = without_missing_solvers(experiment)
     for method, reason in skipped.items():
         print(f"flowprior: method '{method}' is left out: {reason}", file=sys.stderr)
+    if not quick:
+        from flowprior.experiment.feasible import check_feasible
+
+        check_feasible(experiment)
     planned = jobs(experiment)
     points = sum(
         len(experiment.chunks(job.method, job.task)[job.chunk]) * experiment.images_of(job.method, job.split)
         for job in planned
     )
     print(
-        f"{params} is in order: {len(experiment.priors)} flows, {len(experiment.tasks)} tasks, "
+        f"{params} is in order: {len(experiment.priors)} models, {len(experiment.tasks)} tasks, "
         f"{len(experiment.methods)} methods, {len(planned)} jobs, {points} reconstructions"
     )
 
@@ -183,11 +192,10 @@ def restore(
 ) -> None:
     """Restore one picture. A picture larger than the flow's is solved in overlapping tiles."""
     from flowprior.experiment import restoring
-    from flowprior.experiment.params import load_experiment
-    from flowprior.models import flows
+    from flowprior.experiment.loading import load_experiment
 
     experiment = load_experiment(params)
-    flow = flows.load(checkpoint)
+    flow = _flow(checkpoint)
     settings = restoring.settings_for(experiment, task, method, _settings(setting or []))
     restored, diverged = restoring.restore_file(
         picture,
@@ -207,7 +215,7 @@ def restore(
 @app.command()
 def publish(params: Annotated[Path, typer.Argument(help="An experiment, such as params/demo.yaml.")]) -> None:
     """Send what an experiment has recorded to MLflow: what is new, and nothing twice. It need not have ended."""
-    from flowprior.experiment.params import load_experiment
+    from flowprior.experiment.loading import load_experiment
     from flowprior.experiment.plan import without_missing_solvers
     from flowprior.tracking import publish_experiment
 
@@ -224,7 +232,7 @@ def prune(
     """Remove results and logs of jobs that an experiment no longer has: nothing is made of them."""
     from rich.filesize import decimal
 
-    from flowprior.experiment.params import load_experiment
+    from flowprior.experiment.loading import load_experiment
     from flowprior.experiment.plan import check_names
     from flowprior.experiment.pruning import check_idle, remove, stale_files
 
@@ -252,17 +260,33 @@ def ui(
     serve(Path.cwd(), port)
 
 
+def _flow(checkpoint: Path) -> Flow:
+    """A flow of a folder, or of MLflow's registry; a path drops one of the two slashes of an address."""
+    from flowprior import tracking
+    from flowprior.models import flows
+
+    place = checkpoint.as_posix()
+    return tracking.load_flow(place) if place.startswith("models:/") else flows.load(checkpoint)
+
+
 def _settings(pairs: list[str]) -> dict[str, Any]:
     """`name=value` pairs; a value is read as YAML would read it."""
-    import yaml
-
     found = {}
     for pair in pairs:
         name, sign, value = pair.partition("=")
         if not sign:
             raise FlowpriorError(f"--set takes name=value, got '{pair}'")
-        found[name] = yaml.safe_load(value)
+        found[name] = _parsed(pair, value)
     return found
+
+
+def _parsed(pair: str, value: str) -> Any:
+    from flowprior import strict_yaml
+
+    try:
+        return strict_yaml.parse(value)
+    except FlowpriorError as error:
+        raise FlowpriorError(f"--set {pair}: {error}") from None
 
 
 def main() -> None:

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import torch
 
+from flowprior.errors import FlowpriorError
+
 
 def device_for(gpus: int) -> torch.device:
-    """The device of a job: a GPU when the job was given one and torch sees it, else the CPU."""
-    return torch.device("cuda" if gpus and torch.cuda.is_available() else "cpu")
+    """The device of a job: a GPU when it asks for one, else the CPU.
+
+    Args:
+        gpus: how many GPUs the job was given.
+
+    Raises:
+        FlowpriorError: torch sees fewer. A job that asked for a GPU never computes elsewhere without a word.
+    """
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus > seen:
+        why = "this torch is built for CPUs alone" if torch.version.cuda is None else "is it visible to this job?"
+        raise FlowpriorError(
+            f"{gpus} GPU{'s' if gpus > 1 else ''} asked for, and torch sees {seen} ({why}); "
+            "give the job what it asks for, or ask for the CPU: --set-resources train:gpu=0 reconstruct:gpu=0"
+        )
+    return torch.device("cuda" if gpus else "cpu")
 
 
 def use_tensor_cores(device: torch.device) -> None:

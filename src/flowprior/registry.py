@@ -7,9 +7,9 @@ registry. Everything that works on names, settings or documentation of pieces go
 from __future__ import annotations
 
 import importlib
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from flowprior.errors import FlowpriorError, UnknownNameError, unknown_name_message
 
@@ -19,7 +19,17 @@ T = TypeVar("T")
 class SettingsModel(BaseModel):
     """Settings of one piece: frozen, and a misspelt name is an error that suggests the nearest one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _on_unit_range(value: float) -> float:
+    if value > 1:
+        raise ValueError(f"noise is on values in [0, 1], got {value:g}; of 0 to 255 that is {value / 255:.4g}")
+    return value
+
+
+#: A standard deviation of noise, on values in [0, 1].
+NoiseStd = Annotated[float, AfterValidator(_on_unit_range)]
 
 
 S = TypeVar("S", bound=BaseModel)

@@ -8,7 +8,8 @@ from snakemake.utils import validate
 
 from flowprior.errors import USER_ERROR_STATUS, one_line_errors
 from flowprior.images import raw_files, raw_settings, source_of
-from flowprior.experiment.params import NO_PRIOR, experiment_from
+from flowprior.experiment.loading import experiment_from, merged
+from flowprior.experiment.params import NO_PRIOR
 from flowprior.experiment.plan import (
     SOLVED_SPLITS,
     check_names,
@@ -19,7 +20,7 @@ from flowprior.experiment.plan import (
 )
 from flowprior.progress import ERROR_SUFFIX
 from flowprior.provenance.invocation import Invocation
-from flowprior.experiment.layout import PLOT_NAMES, figure_names, table_names
+from flowprior.experiment.layout import PLOT_NAMES, Layout, figure_names, table_names
 
 # For the jobs' processes. Tensors of megabytes come and go thousands of times: glibc should keep their memory instead
 # of giving it back each time (measured: up to 1.4 times the speed). Waiting threads should sleep, not spin.
@@ -33,7 +34,13 @@ for name, value in {
 
 # A person's mistake is one line and exit status 2, before any job starts.
 with one_line_errors():
-    ASKED = experiment_from(config)
+    # Read again by the strict reader: Snakemake's keeps the last of two equal keys, and drops the others without a word.
+    ASKED = experiment_from(
+        merged(
+            workflow.overwrite_configfiles or ["params/demo.yaml"],
+            workflow.config_settings.config,
+        )
+    )
     # As parsed: --config gives nested numbers as text.
     validate(
         ASKED.model_dump(mode="json"),
@@ -102,10 +109,20 @@ def prior_files(wildcards):
         return {}
     if wildcards.prior in FITTED:
         return {"fitted": rules.fit.output.fitted.format(prior=wildcards.prior)}
+    training = EXPERIMENT.training_of(wildcards.prior, wildcards.task)
+    layout = Layout(EXPERIMENT)
     return {
-        "weights": rules.train.output.weights.format(prior=wildcards.prior),
-        "config": rules.train.output.config.format(prior=wildcards.prior),
+        "weights": layout.trained(training, "weights.safetensors").as_posix(),
+        "config": layout.trained(training, "config.json").as_posix(),
     }
+
+
+def check_before_jobs():
+    """Build the pieces and count the images; only where jobs will run, since it costs seconds."""
+    with one_line_errors():
+        from flowprior.experiment.feasible import check_feasible
+
+        check_feasible(EXPERIMENT)
 
 
 def remember_this_call():

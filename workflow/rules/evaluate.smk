@@ -3,7 +3,7 @@ rule evaluate:
     input:
         rows=every_job(rules.reconstruct.output.rows),
         traces=every_job(rules.reconstruct.output.traces),
-        histories=expand(rules.train.output.history, prior=EXPERIMENT.priors),
+        histories=expand(rules.train.output.history, prior=EXPERIMENT.flows),
     output:
         rows=f"{RESULTS}/rows.parquet",
         traces=f"{RESULTS}/traces.parquet",

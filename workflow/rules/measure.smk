@@ -12,6 +12,8 @@ rule measure:
         f"{LOGS}/measure/{{task}}/{{split}}.log",
     benchmark:
         f"{BENCHMARKS}/measure/{{task}}/{{split}}.tsv"
+    # Before training: a measurement that cannot be made is found while nothing is lost.
+    priority: 20
     conda:
         "../envs/flowprior.yaml"
     threads: 1

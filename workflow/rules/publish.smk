@@ -4,9 +4,9 @@ rule publish:
         rows=rules.evaluate.output.rows,
         traces=rules.evaluate.output.traces,
         summary=rules.evaluate.output.summary,
-        configs=expand(rules.train.output.config, prior=EXPERIMENT.priors),
-        histories=expand(rules.train.output.history, prior=EXPERIMENT.priors),
-        pictures=expand(rules.train.output.picture, prior=EXPERIMENT.priors),
+        configs=every_training("config"),
+        histories=every_training("history"),
+        pictures=every_training("picture"),
         measurements=expand(
             rules.measure.output.measurement, task=EXPERIMENT.tasks, split=["test"]
         ),

@@ -6,10 +6,10 @@ rule report:
         summary=rules.evaluate.output.summary,
         paired=rules.evaluate.output.paired,
         metrics=rules.evaluate.output.metrics,
-        weights=expand(rules.train.output.weights, prior=EXPERIMENT.priors),
-        configs=expand(rules.train.output.config, prior=EXPERIMENT.priors),
-        histories=expand(rules.train.output.history, prior=EXPERIMENT.priors),
-        samples=expand(rules.train.output.samples, prior=EXPERIMENT.priors),
+        weights=every_training("weights"),
+        configs=every_training("config"),
+        histories=every_training("history"),
+        samples=every_training("samples"),
         measurements=expand(
             rules.measure.output.measurement, task=EXPERIMENT.tasks, split=["test"]
         ),

@@ -1,4 +1,10 @@
-# Priors: flows by maximum likelihood, and models that are made of the training images at once.
+# Priors: flows, models of other kinds, and those that are made of the training images at once.
+GENERATORS = [
+    one
+    for one in EXPERIMENT.trainings()
+    if one.task is None and one.prior not in EXPERIMENT.flows
+]
+FOR_ONE_TASK = [one for one in EXPERIMENT.trainings() if one.task is not None]
 FITTED = fitted_priors(EXPERIMENT)
 
 
@@ -24,7 +30,7 @@ rule train:
     benchmark:
         f"{BENCHMARKS}/train/{{prior}}.tsv"
     wildcard_constraints:
-        prior=either(EXPERIMENT.priors),
+        prior=either(EXPERIMENT.flows),
     # First, with all cores: everything that needs a flow waits for it.
     priority: 10
     conda:
@@ -43,6 +49,71 @@ rule train:
         f"Train the flow {{wildcards.prior}} {ASKS}"
     script:
         "../scripts/train.py"
+
+
+# The same for models of other kinds, and for those that learn one task.
+use rule train as train_model with:
+    output:
+        weights=f"{RESULTS}/models/{{prior}}/weights.safetensors",
+        config=f"{RESULTS}/models/{{prior}}/config.json",
+        history=f"{RESULTS}/models/{{prior}}/history.jsonl",
+        samples=f"{RESULTS}/models/{{prior}}/samples.npy",
+        job=f"{RESULTS}/models/{{prior}}/job.json",
+        picture=report(
+            f"{RESULTS}/models/{{prior}}/samples.png",
+            caption="../report/samples.rst",
+            category="Models",
+            labels={"figure": "samples", "prior": "{prior}"},
+        ),
+    log:
+        f"{LOGS}/train_model/{{prior}}.log",
+    benchmark:
+        f"{BENCHMARKS}/train_model/{{prior}}.tsv"
+    wildcard_constraints:
+        prior=either(training.prior for training in GENERATORS),
+    message:
+        f"Train the model {{wildcards.prior}} {ASKS}"
+
+
+use rule train as train_for_task with:
+    output:
+        weights=f"{RESULTS}/models/{{prior}}/{{task}}/weights.safetensors",
+        config=f"{RESULTS}/models/{{prior}}/{{task}}/config.json",
+        history=f"{RESULTS}/models/{{prior}}/{{task}}/history.jsonl",
+        samples=f"{RESULTS}/models/{{prior}}/{{task}}/samples.npy",
+        job=f"{RESULTS}/models/{{prior}}/{{task}}/job.json",
+        picture=report(
+            f"{RESULTS}/models/{{prior}}/{{task}}/samples.png",
+            caption="../report/samples.rst",
+            category="Models",
+            labels={"figure": "solutions", "prior": "{prior}", "task": "{task}"},
+        ),
+    log:
+        f"{LOGS}/train_for_task/{{prior}}/{{task}}.log",
+    benchmark:
+        f"{BENCHMARKS}/train_for_task/{{prior}}/{{task}}.tsv"
+    wildcard_constraints:
+        prior=either(training.prior for training in FOR_ONE_TASK),
+    params:
+        prior=lambda wildcards: settled(EXPERIMENT.priors[wildcards.prior].model_dump()),
+        bits=EXPERIMENT.bits,
+        seed=EXPERIMENT.seed,
+        name=lambda wildcards: f"{EXPERIMENT.name}/{wildcards.prior}",
+        task=lambda wildcards: settled(EXPERIMENT.tasks[wildcards.task].model_dump()),
+    message:
+        f"Train the model {{wildcards.prior}} for {{wildcards.task}} {ASKS}"
+
+
+def every_training(kind):
+    """The files of one kind of all trainings."""
+    return [
+        *expand(rules.train.output[kind], prior=EXPERIMENT.flows),
+        *[rules.train_model.output[kind].format(prior=one.prior) for one in GENERATORS],
+        *[
+            rules.train_for_task.output[kind].format(**one._asdict())
+            for one in FOR_ONE_TASK
+        ],
+    ]
 
 
 rule fit:

@@ -7,8 +7,8 @@ import pandas as pd
 
 from flowprior.evaluation import evaluate
 from flowprior.evaluation.plots import plots_of
+from flowprior.experiment.loading import experiment_from
 from flowprior.experiment.origin import check_origin
-from flowprior.experiment.params import experiment_from
 from flowprior.experiment.plan import jobs
 from flowprior.files import replacing
 from flowprior.progress import job_output

@@ -7,11 +7,10 @@ import numpy as np
 from flowprior import models
 from flowprior.device import use_threads
 from flowprior.files import replacing
-from flowprior.images.quantise import to_float
 from flowprior.progress import job_output
 
 with job_output(snakemake.log[0]):
     use_threads(snakemake.threads)
-    fitted = models.REGISTRY.get(snakemake.wildcards.prior).fit(to_float(np.load(snakemake.input.train)))
+    fitted = models.REGISTRY.get(snakemake.wildcards.prior).fit_pixels(np.load(snakemake.input.train, mmap_mode="r"))
     with replacing(Path(snakemake.output.fitted)) as path:
         fitted.save(path)

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from flowprior import operators
-from flowprior.experiment.params import TaskSettings
 from flowprior.files import replacing
 from flowprior.images import load
 from flowprior.operators.measuring import measure_images
+from flowprior.operators.task import TaskSettings
 from flowprior.progress import job_output
 
 with job_output(snakemake.log[0]):

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from flowprior.experiment.params import DataSettings
 from flowprior.images import prepare
+from flowprior.images.settings import DataSettings
 from flowprior.progress import job_output
 
 with job_output(snakemake.log[0]):

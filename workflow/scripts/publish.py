@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from flowprior.experiment.layout import Layout
-from flowprior.experiment.params import experiment_from
+from flowprior.experiment.loading import experiment_from
 from flowprior.progress import job_output
 from flowprior.tracking import publish_experiment
 

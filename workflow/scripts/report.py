@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flowprior.experiment.params import experiment_from
+from flowprior.experiment.loading import experiment_from
 from flowprior.progress import job_output
 from flowprior.report import build
 

@@ -1,6 +1,6 @@
 """One job of inversion: a method on a task at several settings, from files to rows.
 
-The place where images, operators, flows and solvers meet; each of them knows nothing of the others.
+The place where images, operators, models and solvers meet; each of them knows nothing of the others.
 """
 
 from __future__ import annotations
@@ -13,19 +13,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowprior import models, operators, solvers
 from flowprior.errors import FlowpriorError
 from flowprior.evaluation.metrics import psnr, psnr_chavez2021, ssim
 from flowprior.evaluation.uncertainty import coverage_of, crps_of
 from flowprior.experiment.maps import Collector, Maps
-from flowprior.experiment.params import TaskSettings
 from flowprior.images import load
 from flowprior.images.quantise import targets, to_pixels
-from flowprior.models import flows
-from flowprior.models.flows.base import Flow
-from flowprior.models.gaussian import Gaussian
+from flowprior.operators.task import TaskSettings
 from flowprior.progress import Progress
 from flowprior.solvers.base import Result
 
@@ -76,7 +73,7 @@ class Inverted:
     maps: Maps
 
 
-def load_prior(name: str, files: dict[str, str]) -> Flow | Gaussian | None:
+def load_prior(name: str, files: dict[str, str]) -> Any:
     """The prior of a job: a fitted model, one by its weights, or none.
 
     Args:
@@ -85,15 +82,15 @@ def load_prior(name: str, files: dict[str, str]) -> Flow | Gaussian | None:
     """
     if "fitted" in files:
         return models.REGISTRY.get(name).load(Path(files["fitted"]))
-    return flows.load(Path(files["weights"]).parent) if "weights" in files else None
+    return models.load(Path(files["weights"]).parent) if "weights" in files else None
 
 
-def invert(problem: Problem, prior: Flow | Gaussian | None, device: torch.device) -> Inverted:
+def invert(problem: Problem, prior: Any, device: torch.device) -> Inverted:
     """Solve every setting of the job on all its images, in batches."""
     params = problem.params
     task = TaskSettings(**params.task)
     operator = operators.build(task.operator, problem.shape, **task.settings)
-    if isinstance(prior, Flow):
+    if isinstance(prior, nn.Module):
         prior = prior.to(device)
     count = len(problem.names)
     rows, traces, collector = [], [], Collector(count)

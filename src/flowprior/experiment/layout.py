@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from flowprior.experiment.params import Experiment
+from flowprior.experiment.params import Experiment, Training
 from flowprior.experiment.plan import SOLVED_SPLITS, Job, fetched, fitted_priors, jobs
 
 
@@ -25,6 +25,15 @@ class Step(NamedTuple):
     def training(cls, prior: str) -> Step:
         """The job that trains a flow."""
         return cls("train", {"prior": prior})
+
+    @classmethod
+    def learning(cls, training: Training, experiment: Experiment) -> Step:
+        """The job that trains a model: flows, other models and those for one task have rules of their own."""
+        if experiment.priors[training.prior].is_flow:
+            return cls.training(training.prior)
+        if training.task is None:
+            return cls("train_model", {"prior": training.prior})
+        return cls("train_for_task", {"prior": training.prior, "task": training.task})
 
     @classmethod
     def solving(cls, job: Job) -> Step:
@@ -98,6 +107,18 @@ class Layout:
         """`config.json`, `history.jsonl` or `samples.npy` of a trained flow."""
         return self.results / "flows" / prior / file
 
+    def trained(self, training: Training, file: str) -> Path:
+        """`config.json`, `history.jsonl`, `samples.npy` or `weights.safetensors` of any model that was trained."""
+        if self.experiment.priors[training.prior].is_flow:
+            return self.flow(training.prior, file)
+        folder = self.results / "models" / training.prior
+        return (folder if training.task is None else folder / training.task) / file
+
+    def state(self, training: Training) -> Path:
+        """Folder of what a killed training goes on from."""
+        folder = self.results / "training" / training.prior
+        return folder if training.task is None else folder / training.task
+
     def measurement(self, task: str, split: str = "test") -> Path:
         """The archive with a task's measurements of a split."""
         return self.results / "measurements" / task / f"{split}.npz"
@@ -112,7 +133,7 @@ class Layout:
         experiment = self.experiment
         solved = jobs(experiment)
         steps = [Step("download", {})] if fetched(experiment) else []
-        steps += [Step("prepare", {}), *(Step.training(prior) for prior in experiment.priors)]
+        steps += [Step("prepare", {}), *(Step.learning(training, experiment) for training in experiment.trainings())]
         steps += [Step("fit", {"prior": prior}) for prior in fitted_priors(experiment)]
         steps += [Step("measure", {"task": task, "split": split}) for task, split in self.measured()]
         steps += [Step.solving(job) for job in solved]
@@ -134,8 +155,8 @@ class Layout:
 
     def job_file(self, step: Step) -> Path | None:
         """What a job says of itself; None where its rule writes no such file."""
-        if step.rule == "train":
-            return self.flow(step.wildcards["prior"], "job.json")
+        if step.rule in ("train", "train_model", "train_for_task"):
+            return self.trained(Training(step.wildcards["prior"], step.wildcards.get("task")), "job.json")
         if step.rule == "reconstruct":
             return self.solved(Job(**{**step.wildcards, "chunk": int(step.wildcards["chunk"])}), "job.json")  # type: ignore[arg-type]
         return None
@@ -154,7 +175,7 @@ def figure_names(experiment: Experiment) -> list[str]:
         "psnr_vs_seconds",
         "psnr_vs_evaluations",
         "hyperparameters",
-        *(f"samples_{prior}" for prior in experiment.priors),
+        *(f"samples_{prior}" for prior in experiment.flows),
         "training",
     ]
 

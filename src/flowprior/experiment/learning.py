@@ -18,16 +18,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from flowprior import models, operators
 from flowprior.device import device_for, use_tensor_cores, use_threads
 from flowprior.errors import FlowpriorError, one_line_errors
 from flowprior.experiment.params import PriorSettings
 from flowprior.files import replacing
-from flowprior.models import flows
-from flowprior.models.flows.checkpoint import save_flow
-from flowprior.models.flows.samples import TEMPERATURES, sample_rows, save_grid
+from flowprior.models.checkpoint import save_model
+from flowprior.operators.task import TaskSettings
 from flowprior.progress import Progress
-from flowprior.training import train
+from flowprior.training.grids import save_grid
+from flowprior.training.loop import train
 from flowprior.training.ranks import joined_ranks
+from flowprior.training.trainable import Task, trainable_of
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class Lesson:
         seed: seed of the experiment.
         threads: CPU cores of this job.
         gpus: GPUs of this job; 0: train on the CPU.
+        name: how people are told of it.
+        task: `TaskSettings` as a dict, of a model that is trained for one task.
+        task_name: that task's.
     """
 
     images: str
@@ -55,6 +60,16 @@ class Lesson:
     seed: int
     threads: int
     gpus: int = 0
+    name: str = ""
+    task: dict[str, Any] | None = None
+    task_name: str = ""
+
+    def task_for(self, shape: tuple[int, int, int]) -> Task | None:
+        """The task with its operator, for images of one shape."""
+        if self.task is None:
+            return None
+        settings = TaskSettings(**self.task)
+        return Task(self.task_name, operators.build(settings.operator, shape, **settings.settings), settings)
 
 
 def learn(lesson: Lesson) -> None:
@@ -67,10 +82,13 @@ def learn(lesson: Lesson) -> None:
         threads = max(1, lesson.threads // ranks.size)
         use_threads(threads)
         torch.manual_seed(lesson.seed)
-        flow = flows.build(prior.flow, (pixels.shape[3], *pixels.shape[1:3]), **prior.settings).to(device)
-        progress = Progress(f"train {folder.name}", prior.training.steps) if ranks.writes else None
+        shape = (pixels.shape[3], *pixels.shape[1:3])
+        model = models.build(prior.model, shape, **prior.settings).to(device)
+        name = lesson.name or folder.name
+        progress = Progress(f"train {name}", prior.training.steps) if ranks.writes else None
+        task = lesson.task_for(shape)
         trained = train(
-            flow,
+            model,
             pixels,
             validation,
             lesson.bits,
@@ -80,17 +98,19 @@ def learn(lesson: Lesson) -> None:
             progress,
             threads if device.type == "cpu" else 1,
             ranks,
+            task,
         )
     if not ranks.writes:
         return
-    flow = trained.flow.cpu()
-    facts = {"bits": lesson.bits, "temperatures": TEMPERATURES, "training": prior.training.model_dump()}
-    save_flow(folder, flow, {**trained.facts, **facts})
+    model = trained.model.cpu()
+    grid = trainable_of(model, prior.training, lesson.bits, task).grid(model, validation, lesson.seed)
+    facts = {"bits": lesson.bits, **grid.facts, "training": prior.training.model_dump()}
+    save_model(folder, model, {**trained.facts, **facts})
     with replacing(folder / "history.jsonl") as path:
         path.write_text("".join(json.dumps(record) + "\n" for record in trained.history))
     with replacing(folder / "samples.npy") as path:
-        np.save(path, rows := sample_rows(flow, lesson.seed))
-    save_grid(rows, folder / "samples.png")
+        np.save(path, grid.rows)
+    save_grid(grid.rows, folder / "samples.png")
     # The run is whole: asked for again, it is to be made again, not taken up where it ended.
     shutil.rmtree(lesson.state, ignore_errors=True)
 

@@ -7,96 +7,74 @@ JSON schema.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from flowprior.errors import FlowpriorError, UnknownNameError
-from flowprior.registry import SettingsModel, validated
+from flowprior.images.settings import DataSettings
+from flowprior.models.flows.registry import REGISTRY as FLOWS
+from flowprior.operators.task import TaskSettings
+from flowprior.registry import SettingsModel
+from flowprior.training.settings import TrainingSettings
 
 #: Stands for the prior of a method that asks none.
 NO_PRIOR = "none"
-SPLITS = ("train", "validation", "test")
 Scalar = float | int | str | bool
-#: Of the networks inside a flow; what they change, and log-determinants, are float32.
-Precision = Literal["float32", "bf16"]
-
-
-class DataSettings(SettingsModel):
-    """Where images come from and how they are prepared."""
-
-    source: str = Field("photos", description="photos, celeba or folder")
-    path: str | None = Field(None, description="where the raw images lie; default: data/<source>")
-    url: str | None = Field(None, description="where to download a missing archive from (celeba)")
-    checksum: str | None = Field(
-        None,
-        description="expected checksum of the archive, as 'sha256:...' or 'md5:...'; a mismatch is an error",
-    )
-    resolution: int = Field(32, ge=4, le=1024, description="side of the prepared images in pixels")
-    train: int | None = Field(None, ge=1, description="how many training images; null: all there are")
-    validation: int | None = Field(None, ge=1, description="how many validation images are prepared; null: all")
-    test: int | None = Field(None, ge=1, description="how many test images are prepared; null: all")
-
-    @property
-    def raw(self) -> str:
-        """Folder of the raw images."""
-        return self.path or f"data/{self.source}"
-
-    @property
-    def key(self) -> str:
-        """Name of the prepared data set: readable, and different whenever the settings differ."""
-        facts = self.model_dump(exclude={"url"})
-        return f"{self.source}-{self.resolution}px-{fingerprint(facts)}"
-
-
-class TrainingSettings(SettingsModel):
-    """How a flow is trained by maximum likelihood."""
-
-    steps: int = Field(3000, ge=1, description="optimiser steps")
-    batch: int = Field(32, ge=1, description="images per step")
-    learning_rate: float = Field(2e-3, gt=0, description="peak rate of Adam")
-    beta1: float = Field(0.9, ge=0, lt=1, description="Adam's first decay")
-    beta2: float = Field(0.999, ge=0, lt=1, description="Adam's second decay")
-    warmup: int = Field(100, ge=0, description="steps of linear warm-up")
-    schedule: Literal["constant", "cosine"] = Field("cosine", description="rate after the warm-up")
-    clip_value: float | None = Field(None, gt=0, description="clip each gradient entry to this magnitude")
-    clip_norm: float | None = Field(100.0, gt=0, description="clip the gradient's total norm")
-    ema: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights; 0: none")
-    noise_std: float = Field(
-        0.0, ge=0, description="Gaussian noise added to training images, on values in [0, 1]: a smoother density"
-    )
-    flips: bool = Field(True, description="mirror half of the images left to right")
-    precision: Precision = Field("float32", description="of the convolutions; log-dets stay float32")
-    compile: bool = Field(
-        False, description="torch.compile the loss where torch's layers run it (on a GPU); minutes at the start"
-    )
-    validate_every: int = Field(500, ge=1, description="steps between validations and resume points")
-    patience: int | None = Field(None, ge=1, description="stop after so many validations without gain; null: never")
 
 
 class PriorSettings(SettingsModel):
-    """A flow and how it is trained."""
+    """A model and how it is trained."""
 
-    flow: str = Field(description="registered flow")
-    settings: dict[str, Any] = Field(default_factory=dict, description="the flow's own settings")
+    model: str = Field(
+        validation_alias=AliasChoices("model", "flow"), description="registered model; of a flow, `flow:` says the same"
+    )
+    settings: dict[str, Any] = Field(default_factory=dict, description="the model's own settings")
     training: TrainingSettings = Field(default_factory=TrainingSettings)
 
+    @model_serializer(mode="wrap")
+    def _flows_as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A flow's word stays, so that flows which are trained already are not trained again."""
+        dumped = dump(self)
+        return {"flow" if self.is_flow else "model": dumped.pop("model"), **dumped}
 
-class TaskSettings(SettingsModel):
-    """One inverse problem: an operator and its noise."""
+    @property
+    def is_flow(self) -> bool:
+        """Whether the model is a flow."""
+        return self.model in FLOWS.names()
 
-    operator: str = Field(description="registered operator")
-    settings: dict[str, Any] = Field(default_factory=dict, description="the operator's own settings")
-    noise_std: float = Field(0.0, ge=0, description="standard deviation of the Gaussian noise, on values in [0, 1]")
-    as_image: bool = Field(
-        False, description="the measurement is an image like the others: clipped to [0, 1], quantised below 8 bits"
-    )
+    @property
+    def for_one_task(self) -> bool:
+        """Whether the model is trained once for each task."""
+        from flowprior.experiment.pieces import model_facts
+
+        return "Solves" in model_facts(self.model).gives
+
+
+class Training(NamedTuple):
+    """One job of training.
+
+    Attributes:
+        prior: name of the model in the experiment.
+        task: what it is trained for; None: for images as they are.
+    """
+
+    prior: str
+    task: str | None = None
+
+    @property
+    def label(self) -> str:
+        """How people are told of it."""
+        return self.prior if self.task is None else f"{self.prior} for {self.task}"
 
 
 class MethodTask(SettingsModel):
@@ -143,7 +121,10 @@ class Experiment(SettingsModel):
     seed: int = Field(0, ge=0, description="every random number follows from it and from identities")
     bits: Literal[5, 8] = Field(8, description="grey levels per channel of targets, measurements and training: 2^bits")
     data: DataSettings = Field(default_factory=DataSettings)
-    priors: dict[str, PriorSettings] = Field(description="name -> flow and training")
+    priors: dict[str, PriorSettings] = Field(
+        validation_alias=AliasChoices("models", "priors"),
+        description="name -> model and training; written `models:` or, as in older files, `priors:`",
+    )
     tasks: dict[str, TaskSettings] = Field(description="name -> operator and noise")
     methods: dict[str, MethodSettings] = Field(description="name -> solver, settings and sweep")
     validation_images: int = Field(32, ge=1, description="images on which settings are selected")
@@ -153,6 +134,13 @@ class Experiment(SettingsModel):
     )
     chunk: int = Field(4, ge=1, description="settings per job: fewer jobs, coarser re-runs")
     reference: str | None = Field(None, description="published table to stand beside ours: chavez2021")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_spelling(cls, values: Any) -> Any:
+        if isinstance(values, dict) and {"models", "priors"} <= set(values):
+            raise ValueError("'models' and 'priors' are two words for one thing: write all of them under 'models'")
+        return values
 
     @model_validator(mode="after")
     def _references_exist(self) -> Experiment:
@@ -182,16 +170,43 @@ class Experiment(SettingsModel):
         needs = solver_facts(solver).needs
         if needs is None:
             return (NO_PRIOR,)
+        able = tuple(name for name, prior in self.priors.items() if needs in model_facts(prior.model).gives)
         if named := self.methods[method].priors:
+            for name in named:
+                if name not in able:
+                    raise FlowpriorError(
+                        f"method '{method}' needs a model that is {needs}, and '{name}' ({self.priors[name].model}) is "
+                        "none; take it out of the method's 'priors'"
+                    )
             return tuple(named)
-        able = tuple(name for name, prior in self.priors.items() if needs in model_facts(prior.flow).gives)
         found = able or fitted_models(needs)[:1]
         if not found:
             raise FlowpriorError(
                 f"method '{method}' needs a model that is {needs}, and none of the experiment's is "
-                f"({', '.join(self.priors) or 'there are none'}); add one under 'priors', or leave the method out"
+                f"({', '.join(self.priors) or 'there are none'}); add one under 'models', or leave the method out"
             )
         return found
+
+    @property
+    def flows(self) -> tuple[str, ...]:
+        """Priors that are flows."""
+        return tuple(name for name, prior in self.priors.items() if prior.is_flow)
+
+    def trainings(self) -> tuple[Training, ...]:
+        """Every job of training, in the experiment's order; of a model for one task, one for each that it solves."""
+        found = []
+        for name, prior in self.priors.items():
+            tasks: tuple[str | None, ...] = self._solved_by(name) if prior.for_one_task else (None,)
+            found += [Training(name, task) for task in tasks]
+        return tuple(found)
+
+    def training_of(self, prior: str, task: str) -> Training:
+        """The training whose model solves a task."""
+        return Training(prior, task if self.priors[prior].for_one_task else None)
+
+    def _solved_by(self, prior: str) -> tuple[str, ...]:
+        used = {task for method in self.methods if prior in self.priors_of(method) for task in self.tasks_of(method)}
+        return tuple(task for task in self.tasks if task in used)
 
     def tasks_of(self, method: str) -> tuple[str, ...]:
         """Tasks a method runs on, in the experiment's order."""
@@ -204,7 +219,16 @@ class Experiment(SettingsModel):
         special = (plan.tasks or {}).get(task, MethodTask())
         base = {**plan.settings, **special.settings}
         sweep = plan.sweep if special.sweep is None else special.sweep
+        if empty := next((name for name, values in sweep.items() if not values), None):
+            raise FlowpriorError(
+                f"the sweep of method '{method}' has no values for '{empty}'; name one, or leave it out"
+            )
         grid = [dict(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())]
+        for number, values in enumerate(grid):
+            if values in grid[:number]:
+                raise FlowpriorError(
+                    f"the sweep of method '{method}' on task '{task}' holds {_label(values, str)} twice; remove one"
+                )
         paper = special.paper
         if paper is not None and not any({**base, **values} == {**base, **paper} for values in grid):
             grid.append(paper)
@@ -248,39 +272,3 @@ def _label(values: dict[str, Any], written: Callable[[Any], str]) -> str:
 
 def _four_digits(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def fingerprint(facts: Any) -> str:
-    """Eight hexadecimal digits that change whenever the facts do."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def experiment_from(config: dict[str, Any]) -> Experiment:
-    """A checked experiment from a parsed YAML file or Snakemake's config.
-
-    Raises:
-        FlowpriorError: one line that names the value and the remedy.
-    """
-    from flowprior.experiment.schema import check_pieces
-
-    experiment = validated(Experiment, config, f"experiment '{config.get('name', '?')}'")
-    check_pieces(experiment)
-    return experiment
-
-
-def load_experiment(path: str | Path) -> Experiment:
-    """Read and check `params/<name>.yaml`.
-
-    Raises:
-        FlowpriorError: the file is missing, is not YAML, or says something unknown.
-    """
-    path = Path(path)
-    try:
-        config = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise FlowpriorError(f"no experiment file at {path}; see params/ for those that exist") from None
-    except yaml.YAMLError as error:
-        raise FlowpriorError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(config, dict):
-        raise FlowpriorError(f"{path} must hold settings by name, got {type(config).__name__}")
-    return experiment_from(config)

@@ -16,8 +16,8 @@ from flowprior.experiment.plan import fitted_priors, jobs
 from flowprior.progress import ERROR_SUFFIX
 
 #: Folders of `results/<experiment>` that belong to jobs. What else lies there is a person's own.
-FOLDERS = ("flows", "measurements", "reconstructions", "plots", "figures", "tables", "benchmarks", "training")
-_FLOW = ("weights.safetensors", "config.json", "history.jsonl", "samples.npy", "samples.png", "job.json")
+FOLDERS = ("flows", "models", "measurements", "reconstructions", "plots", "figures", "tables", "benchmarks", "training")
+_TRAINED = ("weights.safetensors", "config.json", "history.jsonl", "samples.npy", "samples.png", "job.json")
 _RECONSTRUCTION = ("rows.parquet", "traces.parquet", "images.npy", "maps.npz", "job.json")
 
 
@@ -35,7 +35,7 @@ def expected_files(experiment: Experiment) -> frozenset[Path]:
     """
     layout = Layout(experiment)
     solved = jobs(experiment)
-    files = {layout.flow(prior, name) for prior in experiment.priors for name in _FLOW}
+    files = {layout.trained(training, name) for training in experiment.trainings() for name in _TRAINED}
     files |= {layout.fitted(prior) for prior in fitted_priors(experiment)}
     files |= {layout.measurement(task, split) for task, split in layout.measured()}
     files |= {layout.solved(job, kind) for job in solved for kind in _RECONSTRUCTION}
@@ -62,7 +62,7 @@ def stale_files(experiment: Experiment, root: Path = Path()) -> list[Path]:
     """
     layout = Layout(experiment)
     kept = expected_files(experiment)
-    training = {layout.results / "training" / prior for prior in experiment.priors}
+    training = {layout.state(training) for training in experiment.trainings()}
     places = [*(layout.results / name for name in FOLDERS), _logs(experiment)]
     found = (path.relative_to(root) for place in places for path in (root / place).rglob("*"))
     return sorted(

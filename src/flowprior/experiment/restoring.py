@@ -19,12 +19,13 @@ from torch import Tensor
 
 from flowprior import operators, solvers
 from flowprior.errors import FlowpriorError, UnknownNameError
-from flowprior.experiment.params import Experiment, TaskSettings
+from flowprior.experiment.params import Experiment
 from flowprior.experiment.pieces import model_facts, solver_facts
 from flowprior.files import replacing
 from flowprior.models import flows
 from flowprior.models.flows.base import Flow
 from flowprior.operators.base import Operator
+from flowprior.operators.task import TaskSettings
 from flowprior.progress import Progress
 
 #: Share of a tile's side by which neighbours overlap.

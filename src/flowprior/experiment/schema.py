@@ -1,6 +1,6 @@
 """The JSON schema of an experiment, generated from the pydantic models, and checks of pieces against it.
 
-`pieces.json` beside this file holds the settings of every registered flow, operator and solver, so that a
+`pieces.json` beside this file holds the settings of every registered model, operator and solver, so that a
 misspelt setting is found before any job starts and without importing torch. `make schema` writes it again; a
 test fails when it is out of date.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flowprior.registry import Registry
 
 REGISTRIES: dict[str, Registry[Any]] = {
-    "flow": flows.REGISTRY,
+    "model": models.TRAINED,
     "operator": operators.REGISTRY,
     "solver": solvers.REGISTRY,
 }
@@ -57,7 +57,7 @@ def generate_schema() -> dict[str, Any]:
     for kind, pieces in generate_pieces().items():
         for name, piece in pieces.items():
             definitions[f"{kind}_{name}"] = piece
-    for model, kind in (("PriorSettings", "flow"), ("TaskSettings", "operator")):
+    for model, kind in (("PriorSettings", "model"), ("TaskSettings", "operator")):
         definitions[model]["properties"][kind]["enum"] = list(REGISTRIES[kind].names())
         definitions[model]["allOf"] = [
             {
@@ -66,7 +66,25 @@ def generate_schema() -> dict[str, Any]:
             }
             for name in REGISTRIES[kind].names()
         ]
+    _accept_older_words(schema)
     return schema
+
+
+def _accept_older_words(schema: dict[str, Any]) -> None:
+    """`priors:` says what `models:` says, and `flow:` what `model:` says of a flow."""
+    prior = schema["$defs"]["PriorSettings"]
+    for node, word, older in ((schema, "models", "priors"), (prior, "model", "flow")):
+        node["properties"][older] = node["properties"][word]
+        node["required"].remove(word)
+        node["oneOf"] = [{"required": [word]}, {"required": [older]}]
+    prior["properties"]["flow"] = {**prior["properties"]["model"], "enum": list(flows.names())}
+    prior["allOf"] += [
+        {
+            "if": {"properties": {"flow": {"const": name}}, "required": ["flow"]},
+            "then": {"properties": {"settings": {"$ref": f"#/$defs/model_{name}"}}},
+        }
+        for name in flows.names()
+    ]
 
 
 def check_settings(kind: str, name: str, settings: dict[str, Any], context: str) -> None:
@@ -94,7 +112,7 @@ def check_settings(kind: str, name: str, settings: dict[str, Any], context: str)
 
 
 def check_pieces(experiment: Experiment) -> None:
-    """Check the image source and every flow, operator and solver that an experiment names, with all their settings.
+    """Check the image source and every model, operator and solver that an experiment names, with all their settings.
 
     Raises:
         FlowpriorError: for the first that is wrong.
@@ -102,7 +120,7 @@ def check_pieces(experiment: Experiment) -> None:
     if experiment.data.source not in images.names():
         raise UnknownNameError("image source", experiment.data.source, images.names())
     for name, prior in experiment.priors.items():
-        check_settings("flow", prior.flow, prior.settings, f"prior '{name}'")
+        check_settings("model", prior.model, prior.settings, f"model '{name}'")
     for name, problem in experiment.tasks.items():
         check_settings("operator", problem.operator, problem.settings, f"task '{name}'")
         if problem.as_image and not operator_facts(problem.operator).pictures:

@@ -1,30 +1,22 @@
 """Where images come from, preparing and storing them.
 
 To add a source: write a file with a class that follows `flowprior.images.source.Source`, and add its line
-below. Nothing here needs torch, and naming the raw files reads nothing from the disk.
+in `registry.py`. Nothing here needs torch, and naming the raw files reads nothing from the disk.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flowprior.registry import Registry
+from flowprior.images.registry import SOURCES, source_of
+
+__all__ = ["SOURCES", "fetch", "load", "names", "prepare", "raw_files", "raw_settings", "source_of"]
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from flowprior.experiment.params import DataSettings
-    from flowprior.images.source import Source
+    from flowprior.images.settings import DataSettings
     from flowprior.images.store import ImageSet
-
-SOURCES: Registry[Source] = Registry(
-    "image source",
-    {
-        "photos": "flowprior.images.photos:Photos",
-        "celeba": "flowprior.images.celeba:CelebA",
-        "folder": "flowprior.images.folder:Folder",
-    },
-)
 
 
 def names() -> tuple[str, ...]:
@@ -32,20 +24,11 @@ def names() -> tuple[str, ...]:
     return SOURCES.names()
 
 
-def source_of(data: DataSettings) -> Source:
-    """The source that the settings name.
-
-    Raises:
-        UnknownNameError: no such source, naming the nearest.
-    """
-    return SOURCES.get(data.source)(data)
-
-
 def raw_files(data: DataSettings) -> list[str]:
     """The files that `prepare` reads, known without looking whether they are there.
 
     Example:
-        >>> from flowprior.experiment.params import DataSettings
+        >>> from flowprior.images.settings import DataSettings
         >>> raw_files(DataSettings(source="celeba"))
         ['data/celeba/img_align_celeba.zip', 'data/celeba/list_eval_partition.txt']
     """

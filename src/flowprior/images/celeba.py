@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import SPLITS
 from flowprior.images import archive, decode
 from flowprior.images.download import download, staging
+from flowprior.images.settings import SPLITS
 from flowprior.images.source import Source
 
 ARCHIVE = "img_align_celeba.zip"

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import SPLITS
 from flowprior.images import archive, checksums, decode
+from flowprior.images.settings import SPLITS
 from flowprior.images.source import Source
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")

@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import SPLITS
 from flowprior.images import checksums, decode
 from flowprior.images.download import staging
+from flowprior.images.settings import SPLITS
 from flowprior.images.source import Source
 
 #: File -> sha256, as scikit-image publishes it.
@@ -100,6 +100,8 @@ class Photos(Source):
 
     A region is cut out before it is reduced, so that no pixel of another region enters through the filter.
     """
+
+    known_before_fetching = True
 
     def raw_files(self) -> list[str]:
         """The photographs, then the list of their checksums."""

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flowprior import images
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import SPLITS, DataSettings
 from flowprior.images import checksums, decode, store
+from flowprior.images.registry import source_of
+from flowprior.images.settings import SPLITS, DataSettings
 from flowprior.images.source import Source
 from flowprior.progress import Progress
 
@@ -40,7 +40,7 @@ def prepare(data: DataSettings, out: Path) -> dict[str, Any]:
         FlowpriorError: see `flowprior.images.prepare`.
     """
     out = Path(out)
-    with images.source_of(data) as source, _beside(out) as place:
+    with source_of(data) as source, _beside(out) as place:
         source.check()
         manifest = {
             "source": data.source,

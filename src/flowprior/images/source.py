@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import DataSettings
 from flowprior.images import checksums
+from flowprior.images.settings import DataSettings
 
 
 class Source(ABC):
@@ -20,6 +20,9 @@ class Source(ABC):
     Args:
         data: the settings; making a source reads nothing from the disk.
     """
+
+    #: Whether `splits` knows the images before they are fetched.
+    known_before_fetching: ClassVar[bool] = False
 
     def __init__(self, data: DataSettings) -> None:
         self.data = data

@@ -1,25 +1,36 @@
-"""What is learned or fitted and then asked. Nothing here knows of inverse problems.
+"""What is learned or fitted and then asked. Nothing here knows of solvers.
 
-What a model can do is a protocol of `flowprior.models.capabilities`. To add one: write a file with a class that has
-some of them, and add its line below; a flow's line stands in `flowprior.models.flows`.
+What a model can do is a protocol of `flowprior.models.capabilities`; how it learns stands in the class that it names
+by `trained_by` (`flowprior.training.trainable`). To add one: write a file, and add its line in `registry.py`; a flow's
+line stands in `flowprior.models.flows.registry`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flowprior.models import flows
-from flowprior.registry import Registry
+from flowprior.models.registry import FITTED, REGISTRY, TRAINED, build
 
-REGISTRY: Registry[Any] = Registry(
-    "model",
-    {
-        **flows.REGISTRY.places,
-        "gaussian": "flowprior.models.gaussian:Gaussian",
-    },
-)
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["FITTED", "REGISTRY", "TRAINED", "build", "load", "names"]
 
 
 def names() -> tuple[str, ...]:
     """Every registered model, flows first."""
     return REGISTRY.names()
+
+
+def load(path: str | Path) -> Any:
+    """A trained model of any kind, in evaluation mode on the CPU; see `flowprior.models.checkpoint`.
+
+    Args:
+        path: a checkpoint folder.
+
+    Raises:
+        FlowpriorError: there is no such model, or it is damaged.
+    """
+    from flowprior.models.checkpoint import load_model
+
+    return load_model(path)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from flowprior.errors import FlowpriorError
+from flowprior.images.quantise import to_float
 from flowprior.models.posterior import Observed
 from flowprior.operators.base import Operator
 
 #: 64x64 colour images: a covariance of 1.2 GB. Beyond that a dense Gaussian is no baseline any more.
 MAX_DIMENSIONS = 12288
 _MIDDLE = 0.5
+_IMAGES_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,17 @@ class Gaussian:
         Raises:
             FlowpriorError: fewer than two images, or too many values for a dense covariance.
         """
-        return cls.fit_parts(block.double() for block in images.split(4096))
+        return cls.fit_parts(block.double() for block in images.split(_IMAGES_AT_ONCE))
+
+    @classmethod
+    def fit_pixels(cls, pixels: np.ndarray) -> Gaussian:
+        """As `fit`, of uint8 images (N, H, W, C), which may be a memory map: a few of them are held at a time.
+
+        Raises:
+            FlowpriorError: as `fit`.
+        """
+        starts = range(0, len(pixels), _IMAGES_AT_ONCE)
+        return cls.fit_parts(to_float(np.asarray(pixels[i : i + _IMAGES_AT_ONCE])).double() for i in starts)
 
     @classmethod
     def fit_parts(cls, parts: Iterable[Tensor]) -> Gaussian:
@@ -73,11 +84,12 @@ class Gaussian:
             values = part.flatten(1) - _MIDDLE
             count += len(values)
             total += values.double().sum(0)
-            products += values.T @ values
+            products.addmm_(values.T, values) if values.dtype == products.dtype else products.add_(values.T @ values)
         if count < 2:
             raise FlowpriorError(f"a covariance needs at least 2 images, got {count}")
         mean = total / count
-        return cls(shape, mean + _MIDDLE, products / count - torch.outer(mean, mean))
+        # In place: of large images each further matrix of this size is a gigabyte.
+        return cls(shape, mean + _MIDDLE, products.div_(count).addr_(mean, mean, alpha=-1))
 
     def mirrored(self, mirrors: int) -> Gaussian:
         """Mean and covariance of an image or one of its mirror images, each as likely.
@@ -94,16 +106,28 @@ class Gaussian:
             covariance += self.covariance[order.flatten()][:, order.flatten()] / mirrors
         return Gaussian(self.shape, mean, covariance)
 
-    @cached_property
+    @property
     def spectrum(self) -> Spectrum:
-        """Principal axes; computed once, at D = 3072 in seconds, at 12288 in minutes."""
-        return Spectrum.of(self.covariance)
+        """Principal axes; computed once for a covariance, at D = 3072 in seconds, at 12288 in minutes."""
+        found: Spectrum = self._once("spectrum", lambda: Spectrum.of(self.covariance))
+        return found
 
-    @cached_property
+    @property
     def root(self) -> Tensor:
         """A matrix R (D, D) with R R^T = C: the Cholesky factor where there is one, else by the spectrum."""
+        found: Tensor = self._once("root", self._root)
+        return found
+
+    def _root(self) -> Tensor:
         factor, failed = torch.linalg.cholesky_ex(self.covariance)
         return self.spectrum.axes * self.spectrum.variances.sqrt() if failed else factor
+
+    def _once(self, name: str, derive: Callable[[], Any]) -> Any:
+        """What is derived from the covariance, again only when that was changed in place."""
+        made, version = f"_{name}", self.covariance._version
+        if made not in self.__dict__ or self.__dict__[made][0] != version:
+            self.__dict__[made] = version, derive()
+        return self.__dict__[made][1]
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats of images (N, C, H, W): (N,), of x's type and device; differentiable.

@@ -95,9 +95,7 @@ class GaussianSensing(Operator):
             matrix = torch.empty(count, values, device=device)
             for start in range(0, count, _ROWS):
                 numbers = range(start, min(start + _ROWS, count))
-                drawn = keyed_rows(
-                    torch.randn, (values,), [("gaussian_sensing", self.settings.seed, i) for i in numbers]
-                )
+                drawn = keyed_rows(torch.randn, (values,), [(_PURPOSE, self.settings.seed, i) for i in numbers])
                 matrix[start : start + _ROWS] = drawn / math.sqrt(count)
             self._matrices[device] = matrix
         return self._matrices[device]

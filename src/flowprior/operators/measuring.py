@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import TaskSettings
 from flowprior.images.quantise import at_depth, targets, to_float
 from flowprior.operators.base import Operator
+from flowprior.operators.task import TaskSettings
 from flowprior.randomness import keyed_rows
 
 

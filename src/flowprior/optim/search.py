@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from flowprior.experiment.params import Precision
+from flowprior.models.precision import Precision
 from flowprior.registry import SettingsModel
 from flowprior.solvers.base import Context, Result, Trace
 

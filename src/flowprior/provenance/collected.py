@@ -13,9 +13,10 @@ from typing import Any
 import pandas as pd
 
 from flowprior.experiment.layout import Layout, table_names
-from flowprior.experiment.params import SPLITS, Experiment
+from flowprior.experiment.params import Experiment, Training
 from flowprior.experiment.plan import fitted_priors, jobs
 from flowprior.images.checksums import of_file
+from flowprior.images.settings import SPLITS
 from flowprior.provenance.data import pinned, raw_checksums
 from flowprior.provenance.invocation import Invocation
 from flowprior.provenance.machine import machine, versions
@@ -67,7 +68,7 @@ def collect(experiment: Experiment, root: Path, asked: Experiment | None = None)
             "raw": raw,
             "prepared": {_name(layout, path): _hash(path) for path in map(layout.prepared, PREPARED)},
         },
-        "flows": {prior: _flow(layout, prior) for prior in experiment.priors},
+        "flows": {training.label: _trained(layout, training) for training in experiment.trainings()},
         "seeds": _seeds(layout),
         "machines": _places(described),
         "written": {"host": socket.gethostname(), **machine(), "versions": versions()},
@@ -116,8 +117,9 @@ def listed_hashes(provenance: Mapping[str, Any]) -> dict[str, str]:
     return {name: checksum for name, checksum in listed.items() if checksum}
 
 
-def _flow(layout: Layout, prior: str) -> dict[str, Any]:
-    config, weights = _json(layout.flow(prior, "config.json")), layout.flow(prior, "weights.safetensors")
+def _trained(layout: Layout, training: Training) -> dict[str, Any]:
+    config = _json(layout.trained(training, "config.json"))
+    weights = layout.trained(training, "weights.safetensors")
     return {
         "file": _name(layout, weights),
         "hash": _hash(weights),

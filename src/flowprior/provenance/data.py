@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from flowprior.experiment.params import DataSettings
 from flowprior.images import raw_files
 from flowprior.images.checksums import base_name, of_file
+from flowprior.images.settings import DataSettings
 
 #: The file by which DVC pins the folder of raw images.
 PIN = "data.dvc"

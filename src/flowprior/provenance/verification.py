@@ -13,7 +13,8 @@ import pandas as pd
 
 from flowprior.errors import FlowpriorError
 from flowprior.experiment.layout import Layout
-from flowprior.experiment.params import Experiment, experiment_from
+from flowprior.experiment.loading import experiment_from
+from flowprior.experiment.params import Experiment
 from flowprior.images import source_of
 from flowprior.images.checksums import base_name, of_file
 from flowprior.progress import Progress

@@ -36,8 +36,8 @@ def records_of(
     """
     layout = Layout(experiment, root)
     common = Common.of(layout, group_of(experiment), skip)
-    for prior in experiment.priors:
-        if (record := training_record(common, prior)) is not None:
+    for training in experiment.trainings():
+        if (record := training_record(common, training)) is not None:
             yield record
     yield from solving_records(common, chosen_settings(layout))
     if (whole := aggregate_record(common)) is not None:

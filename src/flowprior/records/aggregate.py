@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowprior.experiment.layout import Step
-from flowprior.experiment.params import load_experiment
+from flowprior.experiment.loading import load_experiment
 from flowprior.experiment.plan import jobs, without_missing_solvers
 from flowprior.images.checksums import of_file
 from flowprior.provenance.invocation import Invocation

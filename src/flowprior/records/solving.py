@@ -120,8 +120,10 @@ def _checkpoint(layout: Layout, job: Job, said: JobFacts | None) -> dict[str, st
     read = next((digest for path, digest in (said.inputs if said else {}).items() if path.endswith(_WEIGHTS)), None)
     if read is not None:
         return {"checkpoint": read.partition(":")[2][:16]}
-    known = said is None and job.prior in layout.experiment.priors and layout.flow(job.prior, _WEIGHTS).exists()
-    return {"checkpoint": checkpoint_digest(layout, job.prior)} if known else {}
+    if said is not None or job.prior not in layout.experiment.priors:
+        return {}
+    training = layout.experiment.training_of(job.prior, job.task)
+    return {"checkpoint": checkpoint_digest(layout, training)} if layout.trained(training, _WEIGHTS).exists() else {}
 
 
 def quality(images: pd.DataFrame, seed: int) -> dict[str, Any]:

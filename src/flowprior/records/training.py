@@ -17,58 +17,66 @@ from flowprior.records.record import Record, finite, flat, thinned
 
 if TYPE_CHECKING:
     from flowprior.experiment.layout import Layout
+    from flowprior.experiment.params import Training
 
 _WEIGHTS = "weights.safetensors"
-_NUMBERS = ("bits_per_dim", "parameters", "steps", "seconds")
+_NUMBERS = ("parameters", "steps", "seconds")
 _FILES = ("samples.png", "config.json", "history.jsonl")
 
 
-def training_record(common: facts.Common, prior: str) -> Record | None:
-    """The training of one flow; None as long as it has not ended."""
+def training_record(common: facts.Common, training: Training) -> Record | None:
+    """The training of one model; None as long as it has not ended."""
     layout = common.layout
     experiment = layout.experiment
-    if not all(layout.flow(prior, name).exists() for name in (_WEIGHTS, *_FILES)):
+    if not all(layout.trained(training, name).exists() for name in (_WEIGHTS, *_FILES)):
         return None
-    plan, job, step = experiment.priors[prior], facts.read_facts(layout.flow(prior, "job.json")), Step.training(prior)
+    plan, step = experiment.priors[training.prior], Step.learning(training, experiment)
+    job = facts.read_facts(layout.trained(training, "job.json"))
     wanted = {"prior": plan.model_dump(mode="json"), "bits": experiment.bits, "seed": experiment.seed}
+    if training.task is not None:
+        wanted["task"] = experiment.tasks[training.task].model_dump(mode="json")
     if other := facts.other_params(job, wanted):
-        common.skip(f"the flow '{prior}' was trained with other settings ({other}); run the workflow again")
+        kind = "flow" if plan.is_flow else "model"
+        common.skip(f"the {kind} '{training.label}' was trained with other settings ({other}); run the workflow again")
         return None
-    config = json.loads(layout.flow(prior, "config.json").read_text())
-    history = [json.loads(line) for line in layout.flow(prior, "history.jsonl").read_text().splitlines()]
+    config = json.loads(layout.trained(training, "config.json").read_text())
+    history = [json.loads(line) for line in layout.trained(training, "history.jsonl").read_text().splitlines()]
+    followed = sorted({name for row in history for name in row if name not in ("step", "seconds")})
     curves = {
         name: thinned([(int(row["step"]), float(row[name])) for row in history if row.get(name) is not None])
-        for name in ("loss_bits_per_dim", "validation_bits_per_dim", "learning_rate", "images_per_second")
+        for name in followed
     }
-    settings = {"prior": prior, **plan.model_dump(), "data": experiment.data.model_dump()}
+    scores = {name.removeprefix("validation_") for name in followed if name.startswith("validation_")}
+    settings = {"prior": training.prior, **plan.model_dump(), "data": experiment.data.model_dump()}
     settings |= {"bits": experiment.bits, "seed": experiment.seed}
     return Record(
         group=common.group,
         kind="training",
-        name=f"train {prior}",
-        key=f"{experiment.name}/training/{prior}",
+        name=f"train {training.label}",
+        key="/".join([experiment.name, "training", training.prior, *([training.task] if training.task else [])]),
         settings=flat(settings),
-        metrics=finite({name: config[name] for name in _NUMBERS if name in config})
+        metrics=finite({name: config[name] for name in (*sorted(scores), *_NUMBERS) if name in config})
         | facts.costs(job, layout.benchmark(step)),
         curves={name: curve for name, curve in curves.items() if curve},
-        tags={"checkpoint": checkpoint_digest(layout, prior), **facts.job_tags(job)},
+        tags={"checkpoint": checkpoint_digest(layout, training), **facts.job_tags(job)},
         marks=common.marks,
         inputs=tuple(common.images[split] for split in ("train", "validation") if split in common.images),
         artifacts={
-            **{file: partial(shutil.copyfile, layout.flow(prior, file)) for file in _FILES},
+            **{file: partial(shutil.copyfile, layout.trained(training, file)) for file in _FILES},
             "settings.yaml": partial(write_settings, settings),
             **facts.log_of(layout, step),
         },
         started=facts.started(job),
         seconds=float(config.get("seconds", 0.0)),
-        checkpoint=layout.flow(prior, _WEIGHTS).parent,
+        # A tracking tool's registry holds flows, which are compared by one score.
+        checkpoint=layout.trained(training, _WEIGHTS).parent if plan.is_flow else None,
         call=facts.call_of(job),
     )
 
 
-def checkpoint_digest(layout: Layout, prior: str) -> str:
-    """Which weights a flow has: the start of their sha256."""
-    return of_file(layout.flow(prior, _WEIGHTS)).partition(":")[2][:16]
+def checkpoint_digest(layout: Layout, training: Training) -> str:
+    """Which weights a model has: the start of their sha256."""
+    return of_file(layout.trained(training, _WEIGHTS)).partition(":")[2][:16]
 
 
 def write_settings(settings: dict[str, Any], target: Path) -> None:

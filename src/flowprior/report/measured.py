@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from flowprior.experiment.params import TaskSettings
+    from flowprior.operators.task import TaskSettings
 
 #: Heads of the column: a measurement that is a picture, and the least-norm image of one that is none.
 PICTURE, LEAST_NORM = "measurement", "A†y"

@@ -94,7 +94,7 @@ def write_figures(results: Results, reconstructions: list[Grid], certain: list[G
         "training": lambda: priors.training_figure(results),
         **{
             f"samples_{prior}": lambda prior=prior: priors.samples_figure(results, prior)  # type: ignore[misc]
-            for prior in results.experiment.priors
+            for prior in results.experiment.flows
         },
     }
     with style.styled():

@@ -40,7 +40,7 @@ def training_figure(results: Results) -> Figure:
     figure = new_figure(TEXT_WIDTH, 2.3)
     histories = {
         prior: history
-        for prior in results.experiment.priors
+        for prior in results.experiment.flows
         if not (history := read_history(results.layout.flow(prior, "history.jsonl"))).empty
     }
     if not histories:

@@ -122,12 +122,13 @@ def paired_view(results: Results) -> list[View]:
 def flows_view(results: Results) -> list[View]:
     """What was trained: size, quality, time."""
     flows = []
-    for prior, plan in results.experiment.priors.items():
+    for prior in results.experiment.flows:
+        plan = results.experiment.priors[prior]
         config = read_json(results.layout.flow(prior, "config.json"))
         flows.append(
             {
                 "prior": prior,
-                "flow": plan.flow,
+                "flow": plan.model,
                 "settings": ", ".join(f"{key}={value}" for key, value in plan.settings.items()) or "defaults",
                 "parameters": count(config.get("parameters")),
                 "bits_per_dim": number(config.get("bits_per_dim")),

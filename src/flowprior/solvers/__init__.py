@@ -1,29 +1,13 @@
 """Methods that solve y = A x + noise; one file each. Nothing here knows of files, Snakemake or MLflow.
 
-To add one: write a file with a class that follows `flowprior.solvers.base.Solver`, and add its line below.
+To add one: write a file with a class that follows `flowprior.solvers.base.Solver`, and add its line in `registry.py`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from flowprior.registry import Registry
-
-if TYPE_CHECKING:
-    from flowprior.solvers.base import Solver
-
-REGISTRY: Registry[Solver] = Registry(
-    "solver",
-    {
-        "chavez": "flowprior.solvers.chavez:Chavez",
-        "csgm": "flowprior.solvers.csgm:CSGM",
-        "glowip": "flowprior.solvers.glowip:GlowIP",
-        "map": "flowprior.solvers.map:MAP",
-        "linear_mmse": "flowprior.solvers.linear_mmse:LinearMMSE",
-        "linear_posterior": "flowprior.solvers.linear_posterior:LinearPosterior",
-        "bm3d": "flowprior.solvers.bm3d:BM3D",
-    },
-)
+from flowprior.solvers.registry import REGISTRY
 
 
 def names() -> tuple[str, ...]:

@@ -15,6 +15,8 @@ from flowprior.errors import FlowpriorError
 from flowprior.models.capabilities import Invertible, missing
 from flowprior.operators.base import Operator
 from flowprior.registry import SettingsModel
+from flowprior.solvers.memory import Memory
+from flowprior.solvers.registry import REGISTRY
 
 #: From images (N, C, H, W) to named values per image (N,); called at recorded steps, outside the clock.
 Observer = Callable[[Tensor], dict[str, Tensor]]
@@ -67,8 +69,7 @@ class Context:
         seed: seed of the experiment.
         observer: called with images at recorded steps.
         progress: called with (steps done, steps in all).
-        memory: what was derived from the prior, or it and the operator, by what derived it. Calls with the same prior
-            share it.
+        memory: what was derived from this prior, or it and the operator, by what derived it (`Memory.of`).
         weights: setting -> one value per image, in place of the one value that the settings hold (`Solver.per_row`).
     """
 
@@ -134,7 +135,7 @@ def solve(
     seed: int = 0,
     observer: Observer | None = None,
     progress: Callable[[int, int], None] | None = None,
-    memory: dict[Hashable, Any] | None = None,
+    memory: Memory | dict[Hashable, Any] | None = None,
     weights: Mapping[str, Tensor] | None = None,
     **settings: Any,
 ) -> Result:
@@ -151,8 +152,9 @@ def solve(
         seed: seed of random starts.
         observer: called with the current images at about 30 recorded steps; its values enter the trace.
         progress: called with (steps done, steps in all).
-        memory: an empty dict to pass to every call with the same prior, so that what no measurement enters (the
-            Gaussian of the prior's samples) is derived once.
+        memory: an empty dict (or a `Memory`) to pass to several calls, so that what no measurement enters (folded
+            weights, the Gaussian of the prior's samples) is derived once for each prior. A prior whose weights have
+            changed since is another.
         weights: setting -> its value for each image (N,), of those the solver lists in `per_row`.
         **settings: the solver's own settings; see its `Settings`.
 
@@ -163,8 +165,6 @@ def solve(
         UnknownNameError: no such solver, naming the nearest.
         FlowpriorError: a setting is misspelt or out of range, shapes do not fit, or the prior is of another kind.
     """
-    from flowprior.solvers import REGISTRY
-
     solver = REGISTRY.get(name)(REGISTRY.settings(name, settings))
     if tuple(y.shape[1:]) != tuple(operator.measurement_shape):
         wanted = ", ".join(map(str, operator.measurement_shape))
@@ -184,7 +184,7 @@ def solve(
                 f"'{entry}' of solver '{name}' was given per image with shape {tuple(values.shape)}; "
                 f"one value for each of {len(y)} images may be given of: {', '.join(solver.per_row) or 'none'}"
             )
-    context = Context(identities, seed, observer, progress, {} if memory is None else memory, weights)
+    context = Context(identities, seed, observer, progress, Memory.of_caller(memory).of(prior), weights)
     return solver.run(operator, y, prior, context)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from flowprior.errors import FlowpriorError
 from flowprior.operators.base import Operator
 from flowprior.operators.identity import Identity
-from flowprior.registry import SettingsModel
+from flowprior.registry import NoiseStd, SettingsModel
 from flowprior.solvers.base import Context, Result, Solver, closed_form_result
 
 #: The package reads beyond its buffers on images smaller than two of its 8x8 blocks.
@@ -36,7 +36,9 @@ class BM3D(Solver):
     class Settings(SettingsModel):
         """Settings of `bm3d`."""
 
-        noise_std: float = Field(25 / 255, gt=0, description="assumed noise, on values in [0, 1]; Chávez 2021: 25/255")
+        noise_std: NoiseStd = Field(
+            25 / 255, gt=0, description="assumed noise, on values in [0, 1]; Chávez 2021: 25/255"
+        )
 
     @classmethod
     def skip(cls, operator: Operator) -> str | None:

@@ -1,18 +1,23 @@
-"""CSGM (Bora et al. 2017) on a flow, as Chávez 2021 compares with it."""
+"""CSGM (Bora et al. 2017), as Chávez 2021 compares with it."""
 
 from __future__ import annotations
 
 from pydantic import Field
 from torch import Tensor
 
+from flowprior.models.capabilities import Decodes
 from flowprior.optim.search import Terms
 from flowprior.solvers.latent import LatentSettings, LatentSolver, squared_norm
 
 
 class CSGM(LatentSolver):
-    """min_z ||A G(z) - y||^2 + gamma ||z||^2 from z ~ N(0, I), Eq. 1 of Chávez 2021."""
+    """min_z ||A G(z) - y||^2 + gamma ||z||^2 from z ~ N(0, I), Eq. 1 of Chávez 2021.
+
+    Of the model it asks images of latents, and nothing else: a flow or a generator.
+    """
 
     name = "csgm"
+    needs = Decodes
     weight = "gamma"
     per_row = ("gamma",)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from flowprior.models.capabilities import Invertible
 from flowprior.solvers.csgm import CSGM
 
 
@@ -11,6 +12,7 @@ class GlowIP(CSGM):
     """min_z ||A G(z) - y||^2 + gamma ||z||^2 from z = 0."""
 
     name = "glowip"
+    needs = Invertible
 
     class Settings(CSGM.Settings):
         """Settings of `glowip`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import abstractmethod
 from typing import ClassVar, Literal
@@ -10,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from flowprior.models.flows.base import Flow
+from flowprior.models.capabilities import Decodes
 from flowprior.operators.base import Operator
 from flowprior.optim.search import Rows, SearchSettings, Terms, minimise
 from flowprior.optim.stages import coarse_stages, stages_of
@@ -18,7 +19,7 @@ from flowprior.randomness import keyed_rows
 from flowprior.registry import SettingsModel
 from flowprior.solvers.averaging import averaged
 from flowprior.solvers.base import Context, Result, Solver
-from flowprior.solvers.frozen import frozen
+from flowprior.solvers.frozen import frozen, latent_sizes
 
 #: Chávez 2021 states its objectives on values in [-1, 1]; residuals of [0, 1] images are half as long.
 RANGE = 2.0
@@ -56,10 +57,10 @@ class LatentSolver(Solver):
             residual: A G(z) - y on values in [-1, 1], flat (N, M).
             z: latents (N, D).
             images: G(z) in [0, 1], not clipped.
-            log_det: log |det J_G(z)| (N,).
+            log_det: log |det J_G(z)| (N,); NaN of a model that only decodes.
         """
 
-    def run(self, operator: Operator, y: Tensor, prior: Flow, context: Context) -> Result:
+    def run(self, operator: Operator, y: Tensor, prior: Decodes, context: Context) -> Result:
         """Search over z, once for each restart, as one batch."""
         settings = self.settings
         copies = settings.restarts
@@ -67,7 +68,7 @@ class LatentSolver(Solver):
         weight = self.value_per_image(self.weight, y, context).repeat_interleave(copies)
         spread = settings.init_std * keyed_rows(
             torch.randn,
-            (prior.dimensions,),
+            (math.prod(prior.latent_shape),),
             [(context.seed, key, "start", restart) for key in context.keys for restart in range(copies)],
         ).to(y)
 
@@ -80,7 +81,7 @@ class LatentSolver(Solver):
                 images = images + operator.A_dagger(many - operator.A(images))
             return images
 
-        stages = stages_of(objective, settings, coarse_stages(prior.latent_sizes, settings.coarse_steps))
+        stages = stages_of(objective, settings, coarse_stages(latent_sizes(prior), settings.coarse_steps))
         with frozen(prior, context, settings.precision) as fixed:
             started = time.perf_counter()
             start = spread

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from flowprior.models.capabilities import LinearGaussian
 from flowprior.operators.base import Operator
-from flowprior.registry import SettingsModel
+from flowprior.registry import NoiseStd, SettingsModel
 from flowprior.solvers.base import Context, Result, Solver, closed_form_result
+from flowprior.solvers.memory import operator_key
 
 
 class LinearMMSE(Solver):
@@ -26,11 +27,11 @@ class LinearMMSE(Solver):
     class Settings(SettingsModel):
         """Settings of `linear_mmse`."""
 
-        noise_std: float = Field(0.005, gt=0, description="assumed noise of the measurement, on values in [0, 1]")
+        noise_std: NoiseStd = Field(0.005, gt=0, description="assumed noise of the measurement, on values in [0, 1]")
 
     def run(self, operator: Operator, y: Tensor, prior: LinearGaussian, context: Context) -> Result:
         """One linear solve for the whole batch; what no noise changes is made once per job, off the clock."""
-        observed = context.remembered(("observed", operator), lambda: prior.observed(operator))
+        observed = context.remembered(("observed", operator_key(operator)), lambda: prior.observed(operator))
         started = time.perf_counter()
         images = observed.posterior_mean(y, self.settings.noise_std)
         return closed_form_result(images, started, context)

@@ -16,9 +16,11 @@ from flowprior.models.posterior import Posterior
 from flowprior.operators.base import Operator
 from flowprior.optim.search import Rows, SearchSettings, Terms, minimise
 from flowprior.optim.stages import stages_of
+from flowprior.registry import NoiseStd
 from flowprior.solvers.averaging import averaged
 from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.frozen import frozen
+from flowprior.solvers.memory import operator_key
 
 
 class MAP(Solver):
@@ -34,7 +36,7 @@ class MAP(Solver):
     class Settings(SearchSettings):
         """Settings of `map`."""
 
-        noise_std: float = Field(0.02, gt=0, description="assumed noise of the measurement, on values in [0, 1]")
+        noise_std: NoiseStd = Field(0.02, gt=0, description="assumed noise of the measurement, on values in [0, 1]")
         learning_rate: float = Field(0.01, gt=0, description="Adam's rate, at its peak, on values in [0, 1]")
         start: Literal["measurement", "pseudo_inverse", "zero_latent", "sample_moments"] = Field(
             "zero_latent",
@@ -44,7 +46,7 @@ class MAP(Solver):
             "`seconds`",
         )
         samples: int = Field(8192, ge=2, description="how many samples the start 'sample_moments' takes")
-        samples_noise_std: float = Field(0.03, gt=0, description="noise that the start 'sample_moments' assumes")
+        samples_noise_std: NoiseStd = Field(0.03, gt=0, description="noise that the start 'sample_moments' assumes")
         mirrors: Literal[1, 2, 4] = Field(
             1,
             description="average the solutions under the prior and under its mirror images: 2 left to right, 4 upside "
@@ -89,7 +91,7 @@ class MAP(Solver):
             ("sample_moments", *samples), lambda: sample_moments(prior, settings.samples, context.seed)
         )
         return context.remembered(
-            ("sample_posterior", *samples, settings.mirrors, settings.samples_noise_std, operator),
+            ("sample_posterior", *samples, settings.mirrors, settings.samples_noise_std, operator_key(operator)),
             lambda: gaussian.mirrored(settings.mirrors).observed(operator).posterior(settings.samples_noise_std),
         )
 

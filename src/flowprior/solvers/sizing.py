@@ -14,8 +14,8 @@ from flowprior.solvers.frozen import asked, fixed_of
 
 #: On the CPU larger batches are no faster: what a batch may take of the memory, in bytes.
 _CPU_BUDGET = 256 * 2**20
-#: Of a GPU's free memory.
-_GPU_SHARE = 0.6
+#: Of a GPU's free memory: two jobs that ask at the same time fit beside each other.
+_GPU_SHARE = 0.45
 _MOST = 4096
 #: Vectors of an image's size that Adam holds beside the flow's: iterates, moments, gradients, copies.
 ADAM_VECTORS = 16
@@ -30,7 +30,7 @@ def rows_at_once(prior: Any, memory: dict[Hashable, Any], vectors: int = ADAM_VE
 
     Args:
         prior: a flow, or what other solvers need.
-        memory: as in `flowprior.solvers.solve`.
+        memory: of this prior (`Memory.of`).
         vectors: of an image's size that the search holds for each row.
     """
     if not isinstance(prior, Flow):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from flowprior.operators.base import Operator
 from flowprior.solvers.base import Observer, Result, Trace, solve
+from flowprior.solvers.memory import Memory
+from flowprior.solvers.registry import REGISTRY
 from flowprior.solvers.sizing import rows_at_once, vectors_of
 
 
@@ -43,7 +46,7 @@ def solve_points(
     batch: int | Literal["auto"] = "auto",
     observer: Callable[[Tensor], Observer] | None = None,
     progress: Callable[[float], None] | None = None,
-    memory: dict[Hashable, Any] | None = None,
+    memory: Memory | dict[Hashable, Any] | None = None,
 ) -> Iterator[Solved]:
     """Reconstruct images at each of several settings.
 
@@ -69,15 +72,14 @@ def solve_points(
     Raises:
         FlowpriorError: a setting is misspelt or out of range; whatever `solve` raises.
     """
-    from flowprior.solvers import REGISTRY
-
     vectors = max((vectors_of(REGISTRY.settings(name, dict(point))) for point in points), default=1)
-    memory = {} if memory is None else memory
-    at_once = rows_at_once(prior, memory, vectors) if batch == "auto" else batch
+    memory = Memory.of_caller(memory)
+    at_once = rows_at_once(prior, memory.of(prior), vectors) if batch == "auto" else batch
     total, done = max(1, len(points) * len(y)), 0
     for shared, numbers in _groups(name, points):
         items = [(number, image) for number in numbers for image in range(len(y))]
-        for start in range(0, len(items), at_once):
+        start = 0
+        while start < len(items):
             part = items[start : start + at_once]
             images = torch.tensor([image for _, image in part])
             weights = {
@@ -90,27 +92,35 @@ def solve_points(
                 if progress:
                     progress((before + count * step / steps) / total)
 
-            result = solve(
-                name,
-                operator,
-                y[images.to(y.device)],
-                prior,
-                keys=[keys[image] for _, image in part],
-                seed=seed,
-                observer=observer(images) if observer else None,
-                progress=ahead,
-                memory=memory,
-                weights=weights,
-                **shared,
-            )
+            try:
+                result = solve(
+                    name,
+                    operator,
+                    y[images.to(y.device)],
+                    prior,
+                    keys=[keys[image] for _, image in part],
+                    seed=seed,
+                    observer=observer(images) if observer else None,
+                    progress=ahead,
+                    memory=memory,
+                    weights=weights,
+                    **shared,
+                )
+            except torch.cuda.OutOfMemoryError:
+                # Another job may have come to this GPU since memory was asked for. No image depends on its batch.
+                if len(part) == 1:
+                    raise
+                at_once = len(part) // 2
+                print(f"flowprior: the GPU's memory is full; going on with {at_once} rows at once", file=sys.stderr)
+                torch.cuda.empty_cache()
+                continue
+            start += len(part)
             done += len(part)
             yield from _parts(part, result)
 
 
 def _groups(name: str, points: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, Any], list[int]]]:
     """Settings that may share a batch: what they have in common, and their numbers."""
-    from flowprior.solvers import REGISTRY
-
     per_row = REGISTRY.get(name).per_row
     found: dict[str, tuple[dict[str, Any], list[int]]] = {}
     for number, point in enumerate(points):

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from flowprior.errors import FlowpriorError
+from flowprior.models import flows
 from flowprior.records import Record
 from flowprior.tracking.server import TrackingError, addressed, read
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
+
+    from flowprior.models.flows.base import Flow
 
 #: The version with the fewest validation bits per dimension.
 BEST = "best"
@@ -80,6 +83,11 @@ def model_name(record: Record) -> str:
     return f"flow-{key}-{record.settings['bits']}bit"
 
 
+def load_flow(uri: str, root: Path | None = None) -> Flow:
+    """A registered flow, in evaluation mode; see `checkpoint_at`."""
+    return flows.load(checkpoint_at(uri, root))
+
+
 def checkpoint_at(uri: str, root: Path | None = None) -> Path:
     """The checkpoint folder of a registered flow, fetched if it lies elsewhere.
 
@@ -112,7 +120,7 @@ def _make_model(client: MlflowClient, name: str, record: Record) -> None:
 
     about = (
         f"Flows trained on {record.inputs[0].name} ({record.settings['bits']} bits). `@{BEST}` has the fewest "
-        "validation bits per dimension. Load it by `flowprior.models.flows.load`, which builds the flow itself, or by "
+        "validation bits per dimension. Load it by `flowprior.tracking.load_flow`, which builds the flow itself, or by "
         "`mlflow.pytorch.load_model`, which gives (latents, log-determinants) of images."
     )
     try:
@@ -134,8 +142,6 @@ def _log(client: MlflowClient, run_id: str, record: Record) -> str:
     import torch
     from mlflow.models.signature import ModelSignature
     from mlflow.types import Schema, TensorSpec
-
-    from flowprior.models import flows
 
     assert record.checkpoint is not None
     flow = flows.load(record.checkpoint)

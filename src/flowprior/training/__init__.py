@@ -1,5 +1,1 @@
-"""Training a flow by maximum likelihood, with exact resume."""
-
-from flowprior.training.loop import Trained, train
-
-__all__ = ["Trained", "train"]
+"""Training any model by one loop, with exact resume; what is learned, and how, is the model's own (`trainable`)."""

@@ -1,56 +1,50 @@
-"""Batches of dequantised images, a function of identity and step alone: a resumed run sees the same ones."""
+"""Batches of images, a function of identity and step alone: a resumed run sees the same ones."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from flowprior.experiment.params import TrainingSettings
-from flowprior.images.quantise import dequantise
 from flowprior.randomness import generator
+from flowprior.training.trainable import Examples, Trainable
 
 _INITIAL = 256
 
 
 class Batches:
-    """Training batches by step number.
+    """Training examples by step number.
 
     Each epoch visits every image once in an order of its own; a batch that an epoch's end cuts short is filled from
-    the next. Mirror images and noise follow from the step.
+    the next. Mirror images, and every random number of the examples, follow from the step.
 
     Args:
         pixels: uint8 (N, H, W, C).
-        bits: grey levels per channel, 2^bits.
-        settings: batch size, flips and added noise.
+        trainable: makes examples of pixels; its settings say batch size and flips.
         key: identity of the run.
     """
 
-    def __init__(self, pixels: np.ndarray, bits: int, settings: TrainingSettings, key: tuple[object, ...]) -> None:
-        self.pixels = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
-        self.bits, self.settings, self.key = bits, settings, key
+    def __init__(self, pixels: np.ndarray, trainable: Trainable, key: tuple[object, ...]) -> None:
+        self.pixels = channels_first(pixels)
+        self.trainable, self.key = trainable, key
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.long)
 
-    def at(self, step: int) -> Tensor:
-        """The batch of one step: float32 (batch, C, H, W), in [0, 1) but for added noise."""
-        count = self.settings.batch
-        index = self._images(step * count, (step + 1) * count)
+    def at(self, step: int) -> Examples:
+        """The examples of one step."""
+        settings = self.trainable.settings
+        index = self._images(step * settings.batch, (step + 1) * settings.batch)
         source = generator(*self.key, "step", step)
         images = self.pixels[index]
-        if self.settings.flips:
-            mirrored = torch.rand(count, generator=source) < 0.5
+        if settings.flips:
+            mirrored = torch.rand(settings.batch, generator=source) < 0.5
             images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
-        images = dequantise(images, self.bits, torch.rand(images.shape, generator=source))
-        if self.settings.noise_std:
-            images = images + self.settings.noise_std * torch.randn(images.shape, generator=source)
-        return images
+        return self.trainable.examples(images, source)
 
-    def first(self) -> Tensor:
-        """The images that a flow's norms are set from: the first batches, 256 images if they are smaller."""
-        return torch.cat([self.at(step) for step in range(max(1, _INITIAL // self.settings.batch))])
+    def first(self) -> Examples:
+        """What a model is initialised from: the first batches, 256 images if they are smaller."""
+        steps = range(max(1, _INITIAL // self.trainable.settings.batch))
+        return tuple(torch.cat(same) for same in zip(*(self.at(step) for step in steps), strict=True))
 
     def _images(self, start: int, stop: int) -> Tensor:
         """Numbers of the images at positions [start, stop) of the endless row of epochs."""
@@ -68,10 +62,12 @@ class Batches:
         return self._order
 
 
-def validation_batches(pixels: np.ndarray, batch: int, bits: int, key: tuple[object, ...]) -> Iterator[Tensor]:
-    """The validation images once, with noise that is the same each time."""
-    images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
-    source = generator(*key, "validation")
-    noise = torch.rand(images.shape, generator=source)
-    for part, spread in zip(images.split(batch), noise.split(batch), strict=True):
-        yield dequantise(part, bits, spread)
+def held_out_parts(pixels: np.ndarray, batch: int, trainable: Trainable, key: tuple[object, ...]) -> list[Examples]:
+    """The validation images once, with random numbers that are the same each time."""
+    examples = trainable.held_out(channels_first(pixels), generator(*key, "validation"))
+    return list(zip(*(tensor.split(batch) for tensor in examples), strict=True))
+
+
+def channels_first(pixels: np.ndarray) -> Tensor:
+    """Uint8 (N, H, W, C) as a tensor (N, C, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))

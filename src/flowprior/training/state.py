@@ -8,10 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from flowprior.training.flat import Flat
+from flowprior.training.trainable import Player
+
+
+@dataclass(frozen=True)
+class Playing:
+    """A player with its optimiser.
+
+    Attributes:
+        player: who.
+        values: its weights in one piece.
+        optimiser: Adam over them.
+    """
+
+    player: Player
+    values: Flat
+    optimiser: torch.optim.Optimizer
 
 
 @dataclass
@@ -19,26 +36,23 @@ class RunState:
     """Everything that a step changes. Randomness is keyed by step, so the step number stands for it.
 
     Attributes:
-        flow: the weights that are learned; `values`: the same in one piece.
-        averaged: their moving average; `averages`: the same in one piece.
-        kept: the averaged weights with the lowest validation bits per dimension.
-        optimiser: Adam over `values`.
+        playing: the players in the order of their moves.
+        averaged: the moving average of the model; `averages`: its weights in one piece.
+        kept: the averaged model with the best score.
+        best: best score so far.
         step: steps done.
         seconds: time spent training, over all parts of the run.
-        best: lowest validation bits per dimension so far.
-        stale: validations since then.
+        stale: validations since the best.
         history: one record per validation.
     """
 
-    flow: nn.Module
+    playing: tuple[Playing, ...]
     averaged: nn.Module
     kept: nn.Module
-    values: Flat
     averages: Flat
-    optimiser: torch.optim.Optimizer
+    best: float
     step: int = 0
     seconds: float = 0.0
-    best: float = float("inf")
     stale: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -48,8 +62,9 @@ class RunState:
         tensors: dict[str, Tensor] = {}
         for name, module in self._modules():
             tensors |= {f"{name}/{key}": value.contiguous() for key, value in module.state_dict().items()}
-        for index, entry in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser/{index}/{key}": value.contiguous() for key, value in entry.items()}
+        for index, one in enumerate(self.playing):
+            for entry in one.optimiser.state_dict()["state"].values():
+                tensors |= {f"optimiser/{index}/{key}": value.contiguous() for key, value in entry.items()}
         facts = {
             "identity": identity,
             "step": self.step,
@@ -77,27 +92,26 @@ class RunState:
             return False
         tensors = load_file(path)
         for name, module in self._modules():
-            prefix = f"{name}/"
-            module.load_state_dict(
-                {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            module.load_state_dict(_below(f"{name}/", tensors))
+        for index, one in enumerate(self.playing):
+            groups = one.optimiser.state_dict()["param_groups"]
+            # Each optimiser has one parameter: the player's weights in one piece.
+            one.optimiser.load_state_dict(
+                {"state": {0: _below(f"optimiser/{index}/", tensors)}, "param_groups": groups}
             )
-        saved = self.optimiser.state_dict()
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimiser/"):
-                _, index, entry = key.split("/")
-                moments.setdefault(int(index), {})[entry] = value
-        self.optimiser.load_state_dict({"state": moments, "param_groups": saved["param_groups"]})
         self.step, self.seconds = facts["step"], facts["seconds"]
         self.best, self.stale, self.history = facts["best"], facts["stale"], facts["history"]
         return True
 
     def _modules(self) -> tuple[tuple[str, nn.Module], ...]:
-        return ("flow", self.flow), ("averaged", self.averaged), ("kept", self.kept)
+        players = ((one.player.name, one.player.module) for one in self.playing)
+        return *players, ("averaged", self.averaged), ("kept", self.kept)
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    from safetensors import safe_open
-
     with safe_open(path, "pt") as file:
         return file.metadata()

@@ -59,6 +59,7 @@ class Flow(nn.Module):
     """
 
     name: ClassVar[str]
+    trained_by: ClassVar[str] = "flowprior.models.flows.learning:FlowTraining"
     #: The range that images are mapped to before the first layer.
     low: ClassVar[float] = -0.5
     high: ClassVar[float] = 0.5

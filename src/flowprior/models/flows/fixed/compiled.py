@@ -2,106 +2,109 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import hashlib
 import os
 import platform
+import secrets
+import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-SOURCE = Path(__file__).parent / "kernel" / "passes.c"
+from flowprior.models.flows.fixed import private
+from flowprior.models.flows.fixed.interface import FOLDER, interface
+
+SOURCE = FOLDER / "passes.c"
 #: No reassociation: sums are the same on every machine of one vector width.
-FLAGS = ("-O3", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-Wno-psabi", "-shared", "-fPIC")
+FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-Wno-psabi", "-shared", "-fPIC")
+#: Whatever this machine's processor can do. The names that gcc and clang have in common.
+NATIVE = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
 #: Set to 0 to run flows by torch alone.
 SWITCH = "FLOWPRIOR_COMPILE"
-
-
-class Conv(ctypes.Structure):
-    """`Conv` of the kernel."""
-
-    _fields_ = (
-        *((name, ctypes.c_int32) for name in ("cin", "cout", "kernel", "pad", "height", "width", "shuffle", "relu")),
-        *((name, ctypes.c_void_p) for name in ("weight", "bias", "adjoint", "points", "adjoint_points")),
-        ("gradient", ctypes.c_int64),
-    )
-
-
-class Op(ctypes.Structure):
-    """`Op` of the kernel."""
-
-    _fields_ = (
-        *((name, ctypes.c_int32) for name in ("kind", "channels", "height", "width", "haar", "rule", "swap")),
-        *((name, ctypes.c_int32) for name in ("convs", "keep", "offset")),
-        ("network", ctypes.POINTER(Conv)),
-    )
-
-
-class FlowStruct(ctypes.Structure):
-    """`Flow` of the kernel."""
-
-    _fields_ = (
-        ("ops", ctypes.POINTER(Op)),
-        *((name, ctypes.c_int32) for name in ("count", "channels", "height", "width", "dimensions")),
-        *((name, ctypes.c_float) for name in ("low", "high", "log_det")),
-        ("most_channels", ctypes.c_int32),
-        ("widest", ctypes.c_int64),
-    )
+#: More flags, after ours.
+MORE_FLAGS = "FLOWPRIOR_CFLAGS"
 
 
 @functools.cache
-def kernel() -> ctypes.CDLL | None:
-    """The kernel, or None where there is no C compiler or it is switched off; asked once per process."""
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None or os.environ.get(SWITCH) == "0" or sys.platform == "win32":
+def kernel() -> Any | None:
+    """The kernel, or None where there is no C compiler or it is switched off; asked once per process.
+
+    The compiler is `CC` with what stands behind it, else `cc`, `gcc` or `clang`.
+    """
+    command = (
+        shlex.split(os.environ.get("CC", "")) or [name for name in ("cc", "gcc", "clang") if shutil.which(name)][:1]
+    )
+    if not command or os.environ.get(SWITCH) == "0" or sys.platform == "win32":
         return None
     try:
-        library = ctypes.CDLL(str(_built(compiler)))
+        return built(command, shlex.split(os.environ.get(MORE_FLAGS, "")))
     except (OSError, subprocess.CalledProcessError) as error:
         detail = getattr(error, "stderr", "") or error
         print(f"flowprior: the kernel for fixed flows was not built ({detail}); torch runs them", file=sys.stderr)
         return None
-    library.saved_bytes.restype = ctypes.c_int64
-    library.saved_bytes.argtypes = [ctypes.POINTER(FlowStruct), *[ctypes.c_int] * 2]
-    library.write_weights.argtypes = [ctypes.POINTER(FlowStruct), ctypes.POINTER(ctypes.c_void_p)]
-    library.scratch_bytes.restype = ctypes.c_int64
-    library.scratch_bytes.argtypes = [ctypes.POINTER(FlowStruct), ctypes.c_int]
-    library.run.argtypes = [ctypes.POINTER(FlowStruct), *[ctypes.c_int] * 4, *[ctypes.c_void_p] * 6]
-    library.run.restype = library.learn.restype = library.write_weights.restype = None
-    library.learn.argtypes = [ctypes.POINTER(FlowStruct), *[ctypes.c_int] * 2, *[ctypes.c_void_p] * 6]
+
+
+def built(compiler: Sequence[str], more_flags: Sequence[str] = ()) -> Any:
+    """The kernel as a compiler makes it: from the user's cache, or built and kept there.
+
+    Where the cache is not this user's alone nothing is loaded from it, and the kernel is built for this process.
+
+    Args:
+        compiler: its command.
+        more_flags: after the usual ones.
+
+    Returns:
+        The library: functions and numbers of `flow.h` by their names.
+
+    Raises:
+        OSError: there is no such compiler, or no folder to build in.
+        subprocess.CalledProcessError: it failed.
+    """
+    command = (*compiler, *FLAGS, NATIVE, *more_flags)
+    name = f"flow-{hashlib.sha256(repr(_facts(command)).encode()).hexdigest()[:16]}.so"
+    try:
+        with private.cached() as folder:
+            return _from(folder, name, command)
+    except (OSError, RuntimeError) as error:  # RuntimeError: nobody knows where this user's home is
+        refused = error
+    with private.temporary() as folder:
+        library = _from(folder, name, command)
+    print(f"flowprior: {refused}; the kernel was built for this process alone", file=sys.stderr)
     return library
 
 
-def _built(compiler: str) -> Path:
-    """Path of the shared library for this source, compiler and processor; built if it is not there."""
-    sources = sorted(SOURCE.parent.glob("*.[ch]"))
-    facts = (*(source.read_text() for source in sources), compiler, *FLAGS, platform.machine(), _features())
-    name = f"flow-{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.so"
-    for folder in (Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flowprior", _temporary()):
+def _from(folder: private.Folder, name: str, command: Sequence[str]) -> Any:
+    """The library of this name in a folder; built if it is missing, not ours, or damaged."""
+    if folder.has(name):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if (folder / name).exists():
-                return folder / name
-            # Beside it first: several processes may build at once, and a half-written library must never be loaded.
-            with tempfile.NamedTemporaryFile(dir=folder, suffix=".so", delete=False) as part:
-                pass
+            return interface().dlopen(folder.place(name))
         except OSError:
-            continue
-        try:
-            command = [compiler, *FLAGS, "-o", part.name, str(SOURCE), "-lpthread"]
-            subprocess.run(command, check=True, capture_output=True, text=True)
-            Path(part.name).replace(folder / name)
-        finally:
-            Path(part.name).unlink(missing_ok=True)
-        return folder / name
-    raise OSError("no folder to build in")
+            pass
+    # Beside it first: several processes may build at once, and a half-written library must never be loaded.
+    part = f"{name}.{secrets.token_hex(8)}.part"
+    try:
+        building = [*command, "-o", str(folder.path / part), str(SOURCE), "-lpthread"]
+        subprocess.run(building, check=True, capture_output=True, text=True)
+        folder.adopt(part, name)
+    finally:
+        folder.remove(part)
+    return interface().dlopen(folder.place(name))
 
 
-def _temporary() -> Path:
-    return Path(tempfile.gettempdir()) / f"flowprior-{os.getuid()}"
+def _facts(command: Sequence[str]) -> tuple[object, ...]:
+    """What a library depends on: the source, the compiler and its flags, the processor."""
+    sources = tuple(source.read_text() for source in sorted(FOLDER.glob("*.[ch]")))
+    # `cc` may be another compiler tomorrow.
+    program = shutil.which(command[0])
+    identity: tuple[object, ...] = ()
+    if program:
+        found = Path(program).resolve()
+        identity = (str(found), found.stat().st_size, found.stat().st_mtime_ns)
+    return (*sources, *command, *identity, platform.machine(), _features())
 
 
 def _features() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import ctypes
 import math
 from typing import Any
 
@@ -13,27 +12,34 @@ from torch import Tensor
 from flowprior.models.flows.base import Flow
 from flowprior.models.flows.fixed.compiled import kernel
 from flowprior.models.flows.fixed.density import FixedDensity
+from flowprior.models.flows.fixed.interface import address
 from flowprior.models.flows.fixed.networks import NotFoldableError
+from flowprior.models.flows.fixed.once import once
 from flowprior.models.flows.fixed.program import folded
 from flowprior.models.flows.fixed.rooms import Room, Rooms
 from flowprior.models.flows.fixed.written import Written
 
-_FORWARD, _FORWARD_GRADIENT, _INVERSE, _INVERSE_GRADIENT = range(4)
 #: Rooms kept: those of a full batch and of a last, smaller one.
 _ROOMS = 2
 #: Flows with more weights than the caches hold run several groups of images at once, so that weights are fetched less.
 _HEAVY, _GROUPS = 1_000_000, 8
 
 
-def kernel_for(flow: Flow) -> ctypes.CDLL:
+def kernel_for(flow: Flow) -> Any:
     """The kernel, if it can run a flow of this kind of numbers.
 
     Raises:
         NotFoldableError: there is none, or the flow is not in float32 on the CPU.
     """
-    library, reference = kernel(), next(flow.parameters())
-    if library is None or reference.device.type != "cpu" or reference.dtype != torch.float32:
-        raise NotFoldableError(f"{reference.dtype} on {reference.device}, kernel: {library is not None}")
+    library = kernel()
+    if library is None:
+        raise NotFoldableError("no kernel")
+    weights = [*flow.parameters(), *flow.buffers()]
+    for weight in weights:
+        if weight.device.type != "cpu" or weight.dtype != torch.float32:
+            raise NotFoldableError(f"{weight.dtype} on {weight.device}")
+    if not weights:
+        raise NotFoldableError("no weights")
     return library
 
 
@@ -86,12 +92,12 @@ class FixedFlow(FixedDensity):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """As `Flow.forward`."""
-        z, log_det = _Pass.apply(self, _FORWARD, x.flatten(1))
+        z, log_det = _Pass.apply(self, self._library.FORWARD, x.flatten(1))
         return z, log_det
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """As `Flow.inverse`."""
-        x, log_det = _Pass.apply(self, _INVERSE, z)
+        x, log_det = _Pass.apply(self, self._library.INVERSE, z)
         return x.reshape(-1, *self.shape), log_det
 
     def with_threads(self, threads: int) -> FixedFlow:
@@ -107,15 +113,14 @@ class FixedFlow(FixedDensity):
 
     def bytes_per_image(self) -> int:
         """What a pass keeps of each image for its gradient."""
-        return int(self._library.saved_bytes(ctypes.byref(self._struct), 1, 0)) // self._lanes
+        return int(self._library.saved_bytes(self._struct, 1, 0)) // self._lanes
 
     def room(self, count: int) -> Room:
         """Where a pass over `count` images leaves what its gradient needs, divided so that every thread has work."""
         groups, threads = math.ceil(count / self._lanes), self.threads
         at_once = max(1, min(self._most_groups, groups // threads))
-        struct = ctypes.byref(self._struct)
-        size = math.ceil(groups / at_once) * int(self._library.saved_bytes(struct, at_once, 0))
-        buffers = threads * int(self._library.scratch_bytes(struct, at_once))
+        size = math.ceil(groups / at_once) * int(self._library.saved_bytes(self._struct, at_once, 0))
+        buffers = threads * int(self._library.scratch_bytes(self._struct, at_once))
         return self._rooms.take(at_once, threads, size, buffers)
 
     def leave(self, room: Room) -> None:
@@ -123,23 +128,16 @@ class FixedFlow(FixedDensity):
         self._rooms.leave(room)
 
     def run(self, number: int, rows: Tensor, by_log_det: Tensor | None, room: Room) -> tuple[Tensor, Tensor]:
-        """One pass of the kernel over rows (N, D): 0 forward, 1 its gradient, 2 inverse, 3 its gradient."""
+        """One pass of the kernel over rows (N, D), by its number in `flow.h`."""
         rows = checked_rows(rows, self.dimensions)
         out, log_det = torch.empty_like(rows), rows.new_empty(len(rows))
-        addresses = (
-            rows.data_ptr(),
-            by_log_det.data_ptr() if by_log_det is not None else None,
-            out.data_ptr(),
-            log_det.data_ptr(),
-            room.saved.data_ptr(),
-            room.scratch.data_ptr(),
-        )
-        self._library.run(ctypes.byref(self._struct), number, len(rows), room.at_once, room.threads, *addresses)
+        memory = (rows, by_log_det, out, log_det, room.saved, room.scratch)
+        self._library.run(self._struct, number, len(rows), room.at_once, room.threads, *map(address, memory))
         return out, log_det
 
 
 class _Pass(torch.autograd.Function):
-    """A pass of the kernel, with its gradient by the rows it was given."""
+    """A pass of the kernel, with its gradient by the rows it was given; there is no second one."""
 
     @staticmethod
     def forward(ctx: Any, flow: FixedFlow, number: int, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,6 +146,9 @@ class _Pass(torch.autograd.Function):
         if not ctx.needs_input_grad[2]:
             flow.leave(ctx.room)
             ctx.room = None
+        else:
+            # Not for its values: they may change in place, as a search's iterate does, once the kernel has them.
+            ctx.rows = rows
         return result
 
     @staticmethod
@@ -158,4 +159,5 @@ class _Pass(torch.autograd.Function):
         by_input = ctx.flow.run(ctx.number + 1, by_rows, by_log_det.contiguous(), ctx.room)[0]
         ctx.flow.leave(ctx.room)
         ctx.room = None
-        return None, None, by_input
+        who = f"flow '{ctx.flow.name}' run by the compiled kernel"
+        return None, None, once(by_input, who, ctx.rows, by_rows, by_log_det)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from flowprior.models.flows.base import Flow
 from flowprior.models.flows.fixed.density import FixedDensity
+from flowprior.models.flows.fixed.once import once
 
 #: One direction of a flow: rows to (values, log-determinants).
 Pass = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -50,7 +51,7 @@ def owned(recorded: Pass) -> Pass:
     """A recorded pass with results and gradients in memory of their own.
 
     Those of the recording lie where its next launch writes. So does what its gradient needs: that is to be taken
-    before the next launch, and later is a RuntimeError.
+    before the next launch, and later is a RuntimeError. It has no gradient of its own.
     """
     launches = 0
 
@@ -62,7 +63,7 @@ def owned(recorded: Pass) -> Pass:
         def kept(gradient: Tensor) -> Tensor:
             if number != launches:
                 raise RuntimeError("a recorded pass has a gradient until the next pass; evaluate it again")
-            return gradient.clone()
+            return once(gradient.clone(), "a recorded pass", rows, gradient)
 
         inside = rows.view_as(rows)
         inside.register_hook(kept)

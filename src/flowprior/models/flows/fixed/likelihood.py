@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from flowprior.models.flows.base import Flow, standard_normal_log_prob
 from flowprior.models.flows.fixed.flow import checked_rows, groups_at_once, kernel_for
+from flowprior.models.flows.fixed.interface import address
 from flowprior.models.flows.fixed.program import Program, folded
 from flowprior.models.flows.fixed.rooms import Rooms
 from flowprior.models.flows.fixed.written import Written
@@ -69,16 +69,18 @@ class FixedLikelihood:
 
     def share(self, images: Tensor) -> Share:
         """Of images (N, C, H, W) in [0, 1], on the calling thread; several threads may ask at once."""
-        rows = checked_rows(images.detach().flatten(1), self._flow.dimensions)
+        if images.requires_grad:
+            raise ValueError("gradients by images are the flow's own: ask flow.log_prob, or give images.detach()")
+        rows = checked_rows(images.flatten(1), self._flow.dimensions)
         lanes = int(self._library.lanes())
         at_once = max(1, min(self._most_groups, -(-len(rows) // lanes)))
-        struct = ctypes.byref(self._written.struct)
+        struct = self._written.struct
         latents, log_det = torch.empty_like(rows), rows.new_empty(len(rows))
         gradients = rows.new_zeros(sum(self._written.sizes))
         sizes = (self._library.saved_bytes(struct, at_once, 1), self._library.scratch_bytes(struct, at_once))
         room = self._rooms.take(at_once, 1, *sizes)
         memory = (rows, latents, log_det, gradients, room.saved, room.scratch)
-        self._library.learn(struct, len(rows), at_once, *(tensor.data_ptr() for tensor in memory))
+        self._library.learn(struct, len(rows), at_once, *map(address, memory))
         self._rooms.leave(room)
         log_prob = standard_normal_log_prob(latents) + log_det
         return Share(-log_prob.double().sum(), gradients, len(rows))
@@ -99,18 +101,32 @@ class FixedLikelihood:
         log_det = self._program.log_det
         # What no image changes enters each of them once, with a minus.
         by_log_det = log_det.new_full((), -scale * sum(share.images for share in shares))
-        # Most weights are constants themselves; autograd takes the others through the folding.
-        known = {id(constant): part for constant, part in zip(self._constants, parts, strict=True) if constant.is_leaf}
-        ends = [(c, part) for c, part in zip(self._constants, parts, strict=True) if not c.is_leaf]
+        # Most weights are constants themselves; autograd takes the others through the folding. One weight may be both,
+        # or several constants: layers can share it.
+        found: dict[int, Tensor] = {}
+        ends = []
+        for constant, part in zip(self._constants, parts, strict=True):
+            if constant.is_leaf:
+                _add(found, constant, part)
+            else:
+                ends.append((constant, part))
         if log_det.requires_grad:
             ends.append((log_det, by_log_det))
-        inner = [parameter for parameter in self._parameters if id(parameter) not in known]
-        found: tuple[Tensor, ...] = ()
-        if inner:
+        if ends:
             outputs, by_outputs = zip(*ends, strict=True)
-            found = torch.autograd.grad(outputs, inner, by_outputs)
-        known |= {id(parameter): gradient for parameter, gradient in zip(inner, found, strict=True)}
-        return tuple(known[id(parameter)] for parameter in self._parameters)
+            folding = torch.autograd.grad(outputs, self._parameters, by_outputs, allow_unused=True)
+            for parameter, gradient in zip(self._parameters, folding, strict=True):
+                if gradient is not None:
+                    _add(found, parameter, gradient)
+        # A weight that no layer uses changes nothing.
+        return tuple(
+            found[id(parameter)] if id(parameter) in found else torch.zeros_like(parameter)
+            for parameter in self._parameters
+        )
+
+
+def _add(found: dict[int, Tensor], weight: Tensor, gradient: Tensor) -> None:
+    found[id(weight)] = found[id(weight)] + gradient if id(weight) in found else gradient
 
 
 def _as(constant: Tensor, values: Tensor) -> Tensor:

@@ -42,10 +42,12 @@ def affines(rows: Sequence[Row]) -> list[tuple[Tensor, Tensor]]:
 
 
 def inverse_map(matrix: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """Matrix, or diagonal, and shift of x = matrix^-1 (z - shift); computed in float64."""
+    """Matrix, or diagonal, and shift of x = matrix^-1 (z - shift); computed in float64, NaN where there is none."""
     if matrix.ndim == 1:
         return 1 / matrix, -shift / matrix
-    back = torch.linalg.inv(matrix.double())
+    # Towards latents such a flow can still be asked.
+    back, failed = torch.linalg.inv_ex(matrix.double())
+    back = torch.where(failed > 0, torch.nan, back)
     return back.to(matrix), (-back @ shift.double()).to(matrix)
 
 

@@ -10,10 +10,18 @@ from torch import Tensor, nn
 
 from flowprior.models.flows.chavez import ChavezNetwork, SizedConv
 from flowprior.models.flows.glow import GainedConv
+from flowprior.models.flows.layers import ActNorm
 
 
 class NotFoldableError(Exception):
     """A layer that no step stands for; such a flow runs as it is."""
+
+
+def is_plain(module: nn.Module, *kinds: type[nn.Module]) -> bool:
+    """Whether a module is of one of these classes, not of one derived from it, and nothing hooks into it."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    own = {"forward", "inverse", "log_prob", "sample"} & vars(module).keys()
+    return type(module) in kinds and not own and not any(hooks)
 
 
 @dataclass(frozen=True)
@@ -64,16 +72,21 @@ def convolutions_of(network: nn.Module, side: tuple[int, int]) -> tuple[tuple[Co
     Raises:
         NotFoldableError: it is not made of convolutions and ReLUs alone, or ends in a ReLU.
     """
-    if isinstance(network, ChavezNetwork):
+    if is_plain(network, ChavezNetwork):
+        assert isinstance(network, ChavezNetwork)
+        if not is_plain(network.norm, ActNorm):
+            raise NotFoldableError(repr(network.norm))
         scale = network.norm.log_scale.exp().flatten()
         first = _sized(network.first, side, scale, network.norm.shift.flatten() * scale)
-        last = _plain(network.last.convolution, side, network.last.spread)
+        last = _within(network.last, side)
         return (first,), Ending(last, network.log_scale.flatten())
     found: list[Ending] = []
-    for part in network if isinstance(network, nn.Sequential) else [network]:
-        if isinstance(part, nn.ReLU) and found:
+    # Not `children()`: a part may stand there twice.
+    for part in list(network) if is_plain(network, nn.Sequential) else [network]:  # type: ignore[call-overload]
+        if is_plain(part, nn.ReLU) and found:
             found[-1] = Ending(replace(ended(found[-1:])[0], relu=True))
-        elif isinstance(part, GainedConv):
+        elif is_plain(part, GainedConv):
+            assert isinstance(part, GainedConv)
             found.append(Ending(_padded(part.convolution, side), part.log_gain.flatten()))
         else:
             found.append(Ending(_padded(part, side)))
@@ -119,19 +132,27 @@ def _padded(part: nn.Module, side: tuple[int, int]) -> Convolution:
 
 
 def _plain(part: nn.Module, side: tuple[int, int], shuffle: bool = False) -> Convolution:
-    plain = isinstance(part, nn.Conv2d) and part.bias is not None and part.stride == (1, 1) and part.groups == 1
-    if not plain:
+    if not is_plain(part, nn.Conv2d):
         raise NotFoldableError(repr(part))
-    assert isinstance(part, nn.Conv2d) and part.bias is not None
+    assert isinstance(part, nn.Conv2d)
+    plain = part.stride == part.dilation == (1, 1) and part.groups == 1 and part.padding_mode == "zeros"
+    if not plain or part.bias is None:
+        raise NotFoldableError(repr(part))
     pad = part.padding[0]
     if not isinstance(pad, int) or part.padding != (pad, pad):
         raise NotFoldableError(repr(part))
     return Convolution(part.weight, part.bias, pad, side, shuffle)
 
 
+def _within(part: SizedConv, side: tuple[int, int]) -> Convolution:
+    if not is_plain(part, SizedConv):
+        raise NotFoldableError(repr(part))
+    return _plain(part.convolution, side, part.spread)
+
+
 def _sized(part: SizedConv, side: tuple[int, int], scale: Tensor, shift: Tensor) -> Convolution:
     """A `SizedConv` and the scale and shift per channel and the ReLU that follow it."""
-    plain = _plain(part.convolution, side, part.spread)
+    plain = _within(part, side)
     if part.spread:
         scale, shift = scale.repeat_interleave(4), shift.repeat_interleave(4)
     weight = plain.weight * scale.reshape(-1, 1, 1, 1)

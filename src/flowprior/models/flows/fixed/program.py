@@ -10,13 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
 from flowprior.models.flows.base import Flow
 from flowprior.models.flows.fixed.linear import Row, affines, log_det_of
-from flowprior.models.flows.fixed.networks import Convolution, Ending, NotFoldableError, convolutions_of, ended
+from flowprior.models.flows.fixed.networks import (
+    Convolution,
+    Ending,
+    NotFoldableError,
+    convolutions_of,
+    ended,
+    is_plain,
+)
 from flowprior.models.flows.layers import (
     ActNorm,
     Bijection,
@@ -29,6 +36,7 @@ from flowprior.models.flows.layers import (
     sigmoid_affine,
     tanh_affine,
 )
+from flowprior.models.flows.layers.coupling import ScaleShift
 
 
 @dataclass(frozen=True)
@@ -68,8 +76,11 @@ def folded(flow: Flow) -> Program:
     """Write a flow down as steps.
 
     Raises:
-        NotFoldableError: it has a layer that no step stands for.
+        NotFoldableError: it has a layer that no step stands for, or ways of its own from images to latents and back.
     """
+    ways = ("forward", "inverse", "log_prob", "sample")
+    if not is_plain(flow, type(flow)) or any(getattr(type(flow), way, None) is not getattr(Flow, way) for way in ways):
+        raise NotFoldableError(f"{type(flow).__name__} itself")
     steps: list[Step] = []
     rows: list[Row] = []
     at: list[int] = []
@@ -79,6 +90,8 @@ def folded(flow: Flow) -> Program:
         row: list[ActNorm | Mixing] = []
         for layer in [*_layers(level), None]:
             if isinstance(layer, ActNorm | Mixing):
+                if _channels(layer) != shape[0]:
+                    raise NotFoldableError(f"{_channels(layer)} channels of {layer} on {shape[0]} of a map")
                 row.append(layer)
                 continue
             if row:
@@ -90,8 +103,12 @@ def folded(flow: Flow) -> Program:
                 step, endings[len(steps)] = _coupling(layer, shape)
                 steps.append(step)
             elif layer is not None:
+                if shape[1] % 2 or shape[2] % 2:
+                    raise NotFoldableError(f"{layer} of a map of {shape[1]}x{shape[2]}")
                 steps.append(Step("haar" if isinstance(layer, HaarSqueeze) else "squeeze", shape))
                 shape = (4 * shape[0], shape[1] // 2, shape[2] // 2)
+        if not 0 <= keep <= shape[0]:
+            raise NotFoldableError(f"{keep} of {shape[0]} channels carried on")
         steps.append(Step("split", shape, keep=keep, offset=offset))
         offset += (shape[0] - keep) * shape[1] * shape[2]
         shape = (keep, *shape[1:])
@@ -114,25 +131,53 @@ def pixels_per_weight(program: Program) -> float:
     return uses / max(1, weights)
 
 
+def _channels(layer: ActNorm | Mixing) -> int:
+    return layer.shift.numel() if isinstance(layer, ActNorm) else len(layer.weight)
+
+
 def _layers(level: nn.Module) -> Iterable[Bijection]:
-    if isinstance(level, Chain):
+    # A class derived from one of these may do anything.
+    if is_plain(level, Chain):
+        assert isinstance(level, Chain)
         for part in level.parts:
             yield from _layers(part)
-    elif isinstance(level, ActNorm | Mixing | Coupling | Squeeze | HaarSqueeze):
+    elif is_plain(level, ActNorm, Mixing, Coupling, Squeeze, HaarSqueeze):
+        assert isinstance(level, Bijection)
         yield level
     else:
         raise NotFoldableError(type(level).__name__)
 
 
-_RULES: dict[Any, str] = {tanh_affine: "tanh", sigmoid_affine: "sigmoid", additive: "additive"}
+_RULES: tuple[tuple[ScaleShift, Literal["tanh", "sigmoid", "additive"]], ...] = (
+    (tanh_affine, "tanh"),
+    (sigmoid_affine, "sigmoid"),
+    (additive, "additive"),
+)
 
 
 def _coupling(layer: Coupling, shape: tuple[int, int, int]) -> tuple[Step, Ending]:
     """A coupling without its last convolution, and what that is made from."""
-    rule = _RULES.get(layer.scale_shift)
+    rule = next((name for known, name in _RULES if known is layer.scale_shift), None)
     if rule is None or shape[0] % 2:
         raise NotFoldableError(f"coupling rule {layer.scale_shift}, {shape[0]} channels")
     network, last = convolutions_of(layer.network, shape[1:])
+    half = shape[0] // 2
+    _check_fits((*network, last.convolution), (half, *shape[1:]), half if rule == "additive" else 2 * half)
     # A sigmoid's scales stand at even channels; steps have them first.
     last = replace(last, even_first=rule == "sigmoid")
-    return Step("coupling", shape, network=network, rule=rule, swap=layer.swap), last  # type: ignore[arg-type]
+    return Step("coupling", shape, network=network, rule=rule, swap=layer.swap), last
+
+
+def _check_fits(network: tuple[Convolution, ...], shape: tuple[int, int, int], outputs: int) -> None:
+    """Raise unless each convolution reads what the one before it gives, and the last gives `outputs` per pixel.
+
+    What torch would repeat to fit, or refuse, lies beyond the memory that a kernel has for it.
+    """
+    at = shape
+    for convolution in network:
+        if (convolution.weight.shape[1], *convolution.side) != at:
+            raise NotFoldableError(f"a convolution of {convolution.weight.shape[1]} channels on a map of {at}")
+        channels, (height, width) = len(convolution.weight), convolution.output_side
+        at = (channels // 4, 2 * height, 2 * width) if convolution.shuffle else (channels, height, width)
+    if at != (outputs, *shape[1:]):
+        raise NotFoldableError(f"a coupling network that gives {at} where {(outputs, *shape[1:])} is asked for")

@@ -53,6 +53,8 @@ class UnrolledFlow(FixedDensity):
         self._network_dtype = network_dtype
         # On the CPU and in float64: folding is arithmetic on small matrices.
         with torch.no_grad():
+            # Whether it can be, first: other layers may not bear to be copied.
+            folded(flow)
             program = folded(copy.deepcopy(flow).requires_grad_(False).cpu().double())
             self._log_det = float(program.log_det)
             self._steps = tuple(self._constants(step) for step in _joined(program.steps))

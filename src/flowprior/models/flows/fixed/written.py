@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,17 +10,10 @@ import torch
 from torch import Tensor
 
 from flowprior.models.flows.base import Flow
-from flowprior.models.flows.fixed.compiled import Conv, FlowStruct, Op
+from flowprior.models.flows.fixed.interface import address, interface
 from flowprior.models.flows.fixed.linear import inverse_map
 from flowprior.models.flows.fixed.networks import Convolution, NotFoldableError
 from flowprior.models.flows.fixed.program import Program, Step
-
-_KINDS = {"squeeze": 0, "haar": 0, "affine": 1, "coupling": 2, "split": 3, "scale": 4}
-_RULES = {"tanh": 0, "sigmoid": 1, "additive": 2}
-_TILE = 6
-_MOST_CHANNELS, _LARGEST_KERNEL = 4096, 3
-#: Winograd's algorithm: products per tile and pair of channels; sides of a map from which on it is faster.
-_POINTS, _LEAST_SIDE = 16, 8
 
 
 def convolutions(step: Step, inverses: bool) -> tuple[Convolution, ...]:
@@ -66,27 +58,26 @@ class Written:
         NotFoldableError: a convolution larger than the kernel's.
     """
 
-    def __init__(self, library: ctypes.CDLL, program: Program, flow: Flow, inverses: bool) -> None:
-        self._library, self._inverses = library, inverses
+    def __init__(self, library: Any, program: Program, flow: Flow, inverses: bool) -> None:
+        self._library, self._ffi, self._inverses = library, interface(), inverses
         self._held: list[Any] = []
         self.sizes: list[int] = []
         self._most_channels = 0
-        ops = (Op * len(program.steps))(*(self._op(step, convolutions(step, inverses)) for step in program.steps))
-        widest = max(values for step in program.steps for values in _values(step))
+        ops = self._array("Op", [self._op(step, convolutions(step, inverses)) for step in program.steps])
         channels, height, width = flow.shape
-        self.struct = FlowStruct(
-            ops,
-            len(ops),
-            channels,
-            height,
-            width,
-            flow.dimensions,
-            flow.low,
-            flow.high,
-            0.0,
-            self._most_channels,
-            widest,
-        )
+        values = {
+            "ops": ops,
+            "count": len(ops),
+            "channels": channels,
+            "height": height,
+            "width": width,
+            "dimensions": flow.dimensions,
+            "low": flow.low,
+            "high": flow.high,
+            "most_channels": self._most_channels,
+            "widest": max(values for step in program.steps for values in _values(step)),
+        }
+        self.struct = self._ffi.new("Flow *", values)
 
     def write(self, program: Program) -> list[Tensor]:
         """Take the weights that a program of the same flow has now.
@@ -96,48 +87,67 @@ class Written:
         """
         values = constants(program, self._inverses)
         plain = [tensor.detach().contiguous() for tensor in values]
-        addresses = (ctypes.c_void_p * len(plain))(*(tensor.data_ptr() for tensor in plain))
-        self._library.write_weights(ctypes.byref(self.struct), addresses)
+        addresses = self._ffi.new("const float *[]", [address(tensor) for tensor in plain])
+        self._library.write_weights(self.struct, addresses)
         self.struct.log_det = float(program.log_det.detach())
         return values
 
-    def _op(self, step: Step, network: Sequence[Convolution]) -> Op:
-        written = (Conv * max(1, len(network)))(*(self._conv(convolution) for convolution in network))
-        self._held.append(written)
-        return Op(
-            _KINDS[step.kind], *step.shape, int(step.kind == "haar"), _RULES[step.rule], int(step.swap),
-            len(network), step.keep, step.offset, written,
-        )  # fmt: skip
+    def _op(self, step: Step, network: Sequence[Convolution]) -> dict[str, Any]:
+        channels, height, width = step.shape
+        return {
+            "kind": getattr(self._library, step.kind.upper()),
+            "channels": channels,
+            "height": height,
+            "width": width,
+            "rule": getattr(self._library, step.rule.upper()),
+            "swap": step.swap,
+            "convs": len(network),
+            "keep": step.keep,
+            "offset": step.offset,
+            "network": self._array("Conv", [self._conv(convolution) for convolution in network]),
+        }
 
-    def _conv(self, convolution: Convolution) -> Conv:
+    def _conv(self, convolution: Convolution) -> dict[str, Any]:
+        library = self._library
         outputs, inputs, size, _ = convolution.weight.shape
-        if max(outputs, inputs) > _MOST_CHANNELS or size > _LARGEST_KERNEL:
+        if max(outputs, inputs) > library.MAX_CHANNELS or size > library.MAX_KERNEL:
             raise NotFoldableError(f"a convolution of {inputs} to {outputs} channels, {size}x{size}")
-        quick = size == 3 and convolution.pad == 1 and all(n >= _LEAST_SIDE and n % 2 == 0 for n in convolution.side)
+        even = all(side >= library.LEAST_SIDE and side % 2 == 0 for side in convolution.side)
+        quick = size == 3 and convolution.pad == 1 and even
         if quick:
             self._most_channels = max(self._most_channels, inputs, outputs)
-        each = _POINTS if quick else size * size
-        forward, back = _whole(outputs) * inputs * each, _whole(inputs) * outputs * each
-        places = (0, _whole(outputs), 0, forward, back) if quick else (forward, _whole(outputs), back, 0, 0)
+        each = library.POINTS if quick else size * size
+        tiled_outputs, tiled_inputs = self._whole(outputs), self._whole(inputs)
         begin = sum(self.sizes)
         self.sizes += [outputs * inputs * size * size, outputs]
-        return Conv(
-            inputs, outputs, size, convolution.pad, *convolution.side, int(convolution.shuffle), int(convolution.relu),
-            *(self._room(count) for count in places), begin,
-        )  # fmt: skip
+        return {
+            "cin": inputs,
+            "cout": outputs,
+            "kernel": size,
+            "pad": convolution.pad,
+            "height": convolution.side[0],
+            "width": convolution.side[1],
+            "shuffle": convolution.shuffle,
+            "relu": convolution.relu,
+            "points" if quick else "weight": self._room(tiled_outputs * inputs * each),
+            "adjoint_points" if quick else "adjoint": self._room(tiled_inputs * outputs * each),
+            "bias": self._room(tiled_outputs),
+            "gradient": begin,
+        }
 
-    def _room(self, values: int) -> int | None:
-        if not values:
-            return None
+    def _array(self, kind: str, items: list[dict[str, Any]]) -> Any:
+        self._held.append(self._ffi.new(f"{kind}[]", items))
+        return self._held[-1]
+
+    def _room(self, values: int) -> Any:
         # Zeros: what lies beyond the last channel of a tile is multiplied too.
         self._held.append(torch.zeros(values))
-        address: int = self._held[-1].data_ptr()
-        return address
+        return address(self._held[-1])
 
-
-def _whole(channels: int) -> int:
-    """Channels of whole tiles."""
-    return math.ceil(channels / _TILE) * _TILE
+    def _whole(self, channels: int) -> int:
+        """Channels of whole tiles."""
+        tile: int = self._library.TILE
+        return math.ceil(channels / tile) * tile
 
 
 def _values(step: Step) -> list[int]:

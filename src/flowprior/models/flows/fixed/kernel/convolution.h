@@ -3,14 +3,11 @@
 #ifndef CONVOLUTION_H
 #define CONVOLUTION_H
 
-#include <stdint.h>
 #include <string.h>
+#include "flow.h"
 #include "vectors.h"
 
-#define TILE 6
-#define MAX_TAPS 9
-/* Channels that a convolution may read or write. */
-#define MAX_CHANNELS 4096
+#define MAX_TAPS (MAX_KERNEL * MAX_KERNEL)
 /* Weights that stay in the first-level cache while all their outputs of a pixel are computed, in floats. */
 #define RESIDENT 6144
 /* How far ahead weights are asked for, in floats: where each meets few pixels, they come from memory. */
@@ -20,6 +17,7 @@
    value itself that was positive, says so. `signs` holds that: bytes, -1 where positive; for GATED the values. */
 enum { PLAIN, RELU, NOTED_RELU, MASKED, GATED };
 
+/* All of a tile. */
 #define EACH(M) M(0) M(1) M(2) M(3) M(4) M(5)
 
 /* The taps that at least one of two pixels has: their numbers, and where each pixel's channels lie. */

@@ -5,7 +5,6 @@
 
 #include <stdlib.h>
 #include "convolution.h"
-#include "flow.h"
 #include "learning.h"
 #include "team.h"
 #include "winograd.h"
@@ -146,7 +145,7 @@ static void squeeze(Chunk *chunk, const Op *op, int back) {
                 const vec *from = (const vec *)chunk->here;
                 vec *to = (vec *)chunk->there;
                 for (int i = 0; i < c; i++) {
-                    if (!op->haar) {
+                    if (op->kind != HAAR) {
                         for (int k = 0; k < 4; k++) {
                             if (back) to[wide[k] + i] = from[deep + 4 * i + k];
                             else to[deep + 4 * i + k] = from[wide[k] + i];

@@ -11,7 +11,17 @@
 #define INPUTS (V == 16 ? 4 : 2)
 
 typedef float quad __attribute__((vector_size(16)));
+
+/* Four of the eight values of a and b, by number. */
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#endif
+#endif
+#ifndef PICK /* gcc before 12 */
 typedef int32_t quad_order __attribute__((vector_size(16)));
+#define PICK(a, b, ...) __builtin_shuffle(a, b, (quad_order){__VA_ARGS__})
+#endif
 
 static inline quad folded(vec v) {
     quad parts[V / 4], sum;
@@ -25,10 +35,9 @@ static inline quad folded(vec v) {
 static inline quad sums_of(const vec *v, const int count) {
     const quad a = folded(v[0]), b = count > 1 ? folded(v[1]) : a;
     const quad c = count > 2 ? folded(v[2]) : a, d = count > 3 ? folded(v[3]) : a;
-    const quad_order low = {0, 4, 1, 5}, high = {2, 6, 3, 7}, even = {0, 1, 4, 5}, odd = {2, 3, 6, 7};
-    const quad ab = __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high);
-    const quad cd = __builtin_shuffle(c, d, low) + __builtin_shuffle(c, d, high);
-    return __builtin_shuffle(ab, cd, even) + __builtin_shuffle(ab, cd, odd);
+    const quad ab = PICK(a, b, 0, 4, 1, 5) + PICK(a, b, 2, 6, 3, 7);
+    const quad cd = PICK(c, d, 0, 4, 1, 5) + PICK(c, d, 2, 6, 3, 7);
+    return PICK(ab, cd, 0, 1, 4, 5) + PICK(ab, cd, 2, 3, 6, 7);
 }
 
 /* Where a tap's input and the gradient meet: rows of pixels in some groups. Steps are in vectors. */

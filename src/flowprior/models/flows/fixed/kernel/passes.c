@@ -39,8 +39,6 @@ static void rows_in(Chunk *chunk, int channels, int from, int area, float scale,
     }
 }
 
-enum { FORWARD, FORWARD_GRADIENT, INVERSE, INVERSE_GRADIENT };
-
 /* Towards latents: FORWARD of images, INVERSE_GRADIENT of gradients. */
 static void to_latents(Chunk *chunk, int pass, const float *images_in, float *latents, int images) {
     const Flow *flow = chunk->flow;
@@ -52,7 +50,8 @@ static void to_latents(Chunk *chunk, int pass, const float *images_in, float *la
         const Op *op = flow->ops + i;
         const int area = op->height * op->width;
         switch (op->kind) {
-            case SQUEEZE: squeeze(chunk, op, 0); break;
+            case SQUEEZE:
+            case HAAR: squeeze(chunk, op, 0); break;
             case AFFINE: affine(chunk, op, op->network + gradient, gradient); break;
             case SCALE: scale(chunk, op, op->network + gradient, gradient); break;
             case COUPLING: couple(chunk, op, gradient, gradient); break;
@@ -72,7 +71,8 @@ static void to_images(Chunk *chunk, int pass, const float *latents, float *image
         const Op *op = flow->ops + i;
         const int area = op->height * op->width;
         switch (op->kind) {
-            case SQUEEZE: squeeze(chunk, op, 1); break;
+            case SQUEEZE:
+            case HAAR: squeeze(chunk, op, 1); break;
             case AFFINE: affine(chunk, op, op->network + !gradient, gradient); break;
             case SCALE: scale(chunk, op, op->network + !gradient, gradient); break;
             case COUPLING: couple(chunk, op, !gradient, gradient); break;
@@ -87,7 +87,6 @@ static void to_images(Chunk *chunk, int pass, const float *latents, float *image
              gradient ? 0.0f : -flow->low / span, images_out, flow->dimensions, 0, images);
 }
 
-/* Bytes that a pass saves for its gradient, of a chunk of image groups; learning: for gradients by weights as well. */
 int64_t saved_bytes(const Flow *flow, int groups, int learning) {
     int64_t total = 0;
     for (int i = 0; i < flow->count; i++) {
@@ -104,7 +103,6 @@ static int64_t room_bytes(const Flow *flow) {
     return flow->most_channels ? POINTS * point_size(flow->most_channels) * (int64_t)sizeof(vec) : 0;
 }
 
-/* Bytes of the buffers that a thread needs for chunks of so many groups. */
 int64_t scratch_bytes(const Flow *flow, int groups) {
     return aligned((5 * flow->widest + 1) * groups * V * (int64_t)sizeof(float)) + room_bytes(flow);
 }
@@ -185,16 +183,12 @@ static int has_shared(const Flow *flow) {
     return 0;
 }
 
-/* Images beside each other in a vector. */
 int lanes(void) { return V; }
 
-/* Most threads that `run` takes. */
 int most_threads(void) { return MAX_TEAM; }
 
-/* Run a pass over all images. in: images or latents, or for a gradient pass the gradient by its output;
-   log_det_in: the gradient by the log-determinant; scratch: `scratch_bytes` for each thread. */
-void run(const Flow *flow, int pass, int images, int groups_at_once, int threads, const float *in, const float *log_det_in,
-         float *out, float *log_det_out, char *saved, char *scratch) {
+void run(const Flow *flow, int pass, int images, int groups_at_once, int threads, const float *in,
+         const float *log_det_in, float *out, float *log_det_out, char *saved, char *scratch) {
     Work work = {flow, pass, images, groups_at_once, in, log_det_in, out, log_det_out, saved, scratch, 0, 0,
                  PTHREAD_MUTEX_INITIALIZER, 0, 0};
     const int groups = (images + V - 1) / V, wanted = least(least(threads, MAX_TEAM), groups);
@@ -216,7 +210,6 @@ void run(const Flow *flow, int pass, int images, int groups_at_once, int threads
     free(work.teams);
 }
 
-/* Write the weights of all convolutions and matrices into their places. plain: of each in turn, (out, in, tap), bias. */
 void write_weights(const Flow *flow, const float *const *plain) {
     for (int i = 0; i < flow->count; i++) {
         const Op *op = flow->ops + i;
@@ -233,8 +226,6 @@ void write_weights(const Flow *flow, const float *const *plain) {
     }
 }
 
-/* Latents and log-determinants of images, and the gradient of sum(|z|^2 / 2 - log_det) by all weights, added to
-   `gradients`. On the calling thread; `saved` and `scratch` hold one chunk. */
 void learn(const Flow *flow, int images, int groups_at_once, const float *in, float *latents, float *log_det,
            float *gradients, char *saved, char *scratch) {
     for (int start = 0; start < images; start += groups_at_once * V) {

@@ -5,10 +5,15 @@
 
 #include <stdint.h>
 
-#ifdef __AVX512F__
+/* As many as one register holds; -DV=16, 8 or 4 asks for another width, which compilers make of several or of parts. */
+#ifndef V
+#if defined(__AVX512F__)
 #define V 16
-#else
+#elif defined(__AVX__)
 #define V 8
+#else
+#define V 4
+#endif
 #endif
 
 typedef float vec __attribute__((vector_size(4 * V)));
@@ -21,10 +26,12 @@ static const vec zero_vec;
 static inline vec splat(float value) { return value - zero_vec; }
 
 /* Keeps a loaded value in its register: compilers load it again for every use, and loads are what there is least of. */
-#if defined(__AVX512F__)
+#if V == 16 && defined(__AVX512F__)
 #define KEEP(value) __asm__("" : "+v"(value))
-#elif defined(__AVX2__)
+#elif (V == 8 && defined(__AVX__)) || (V == 4 && defined(__SSE2__))
 #define KEEP(value) __asm__("" : "+x"(value))
+#elif V == 4 && defined(__aarch64__)
+#define KEEP(value) __asm__("" : "+w"(value))
 #else
 #define KEEP(value)
 #endif

@@ -8,8 +8,6 @@
 
 #include "convolution.h"
 
-#define POINTS 16
-
 /* (out, in, 3, 3) -> G g G^T as [tile][point][in][TILE]; flip: taps reversed, for the transpose. */
 static void lay_points(int cin, int cout, const float *plain, int64_t by_out, int64_t by_in, int flip, float *to) {
     for (int o = 0; o < cout; o++)

@@ -1,15 +1,18 @@
-"""Samples over temperatures: what a flow believes images look like (figure 6 of Chávez 2021)."""
+"""Sheets of pictures that a training leaves, and samples over temperatures (figure 6 of Chávez 2021)."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from flowprior.files import replacing
 from flowprior.images.quantise import to_pixels
-from flowprior.models.flows.base import Flow
+from flowprior.models.capabilities import Decodes
 from flowprior.randomness import generator
 
 #: Standard deviations of the latents, one row each; 0 is the image G(0).
@@ -17,11 +20,30 @@ TEMPERATURES = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2]
 PER_ROW = 16
 
 
-def sample_rows(flow: Flow, seed: int) -> np.ndarray:
+@dataclass(frozen=True)
+class Grid:
+    """Rows of pictures.
+
+    Attributes:
+        rows: uint8 (R, K, H, W, C).
+        facts: what a checkpoint's description says of them, such as the temperature of each row.
+    """
+
+    rows: np.ndarray
+    facts: dict[str, Any]
+
+
+@torch.no_grad()
+def sample_rows(model: Decodes, seed: int) -> np.ndarray:
     """Samples, uint8 (temperatures, 16, H, W, C); a column holds one latent direction at growing length."""
-    return np.stack(
-        [to_pixels(flow.sample(PER_ROW, temperature, generator(seed, "samples"))) for temperature in TEMPERATURES]
-    )
+    weights = next(model.parameters())  # type: ignore[attr-defined]
+    latents = torch.randn(PER_ROW, *model.latent_shape, generator=generator(seed, "samples"))
+    return np.stack([to_pixels(model.decode((latents * heat).to(weights))) for heat in TEMPERATURES])
+
+
+def samples(model: Decodes, seed: int) -> Grid:
+    """What a model believes images look like, a row for each temperature."""
+    return Grid(sample_rows(model, seed), {"temperatures": TEMPERATURES})
 
 
 def save_grid(rows: np.ndarray, path: Path, gap: int = 2) -> None:

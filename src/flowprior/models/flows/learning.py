@@ -1,20 +1,20 @@
-"""The loss of a batch and its gradient by a flow's weights: by the compiled kernel, or by torch's layers."""
+"""A flow's loss and its gradient by the flow's weights: by the compiled kernel, or by torch's layers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from flowprior.experiment.params import TrainingSettings
-from flowprior.models.flows.base import Flow
+from flowprior.models.flows.base import Flow, bits_per_dim
 from flowprior.models.flows.fixed import FixedFlow, FixedLikelihood, NotFoldableError, Share, folded
 from flowprior.models.flows.fixed.program import pixels_per_weight
-
-#: `map` over the cores that share a batch.
-Each = Callable[[Callable[[Tensor], Any], Sequence[Tensor]], list[Any]]
+from flowprior.training.grids import Grid, samples
+from flowprior.training.settings import TrainingSettings
+from flowprior.training.trainable import Each, Examples, Player, Task, Trainable, shared_gradients
 
 
 class Likelihood(Protocol):
@@ -37,6 +37,48 @@ class Likelihood(Protocol):
 
     def log_prob(self, flow: Flow) -> Callable[[Tensor], Tensor]:
         """How images are scored by a flow of the same kind, without gradient."""
+
+
+class FlowTraining(Trainable):
+    """Maximum likelihood, in bits per dimension."""
+
+    score = "bits_per_dim"
+
+    def __init__(self, flow: Flow, settings: TrainingSettings, bits: int, task: Task | None = None) -> None:
+        super().__init__(flow, settings, bits, task)
+        self._likelihood = likelihood_of(flow, settings)
+        self.layout = self._likelihood.layout
+
+    def players(self) -> tuple[Player, ...]:
+        """The flow alone."""
+        return (Player("flow", self.model, "bits_per_dim"),)
+
+    def initialise(self, examples: Examples) -> None:
+        """Set the flow's norms."""
+        self.model.initialise(examples[0])
+
+    def gradients(
+        self, player: str, parts: Sequence[Examples], scale: float, each: Each
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """Of -log p, in nats."""
+        return self._likelihood.gradients([images for (images,) in parts], scale, each)
+
+    def scorer(self, model: Flow, seed: tuple[object, ...]) -> Callable[[Examples], Tensor]:
+        """Log p of images."""
+        log_prob = self._likelihood.log_prob(model)
+        return lambda examples: log_prob(examples[0])
+
+    def loss_of(self, total: Tensor) -> Tensor:
+        """In bits per dimension."""
+        return bits_per_dim(-total, self.model.dimensions, self.bits)
+
+    def score_of(self, mean: Tensor) -> Tensor:
+        """In bits per dimension."""
+        return bits_per_dim(mean, self.model.dimensions, self.bits)
+
+    def grid(self, model: Flow, pixels: np.ndarray, seed: int) -> Grid:
+        """Samples over temperatures."""
+        return samples(model, seed)
 
 
 #: The kernel adds up a weight's gradient over pixels: with fewer than these per image torch is faster (measured: 4.5
@@ -85,16 +127,13 @@ class ByTorch:
 
     def gradients(self, parts: Sequence[Tensor], scale: float, each: Each) -> tuple[Tensor, list[Tensor]]:
         """See `Likelihood`."""
-        parameters = list(self._flow.parameters())
 
-        def share(images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-            images = images.contiguous(memory_format=torch.channels_last)
+        def loss(examples: Examples) -> Tensor:
+            images = examples[0].contiguous(memory_format=torch.channels_last)
             with torch.autocast(images.device.type, torch.bfloat16, enabled=self._settings.precision == "bf16"):
-                loss = -scale * self._log_prob(images).sum()
-            return loss.detach(), torch.autograd.grad(loss, parameters)
+                return -scale * self._log_prob(images).sum()
 
-        losses, shares = zip(*each(share, parts), strict=True)
-        return torch.stack(losses).sum(), [torch.stack(same).sum(0) for same in zip(*shares, strict=True)]
+        return shared_gradients(loss, list(self._flow.parameters()), [(images,) for images in parts], each)
 
     def log_prob(self, flow: Flow) -> Callable[[Tensor], Tensor]:
         """See `Likelihood`."""

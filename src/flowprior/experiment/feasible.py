@@ -1,0 +1,100 @@
+"""Whether an experiment can work, asked before anything is made: the pieces are built, images are counted.
+
+`flowprior.experiment.loading` checks what is written; this imports the pieces and tries them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from flowprior import models, operators, solvers
+from flowprior.errors import FlowpriorError
+from flowprior.experiment.params import Experiment
+from flowprior.experiment.plan import fetched
+from flowprior.images.registry import source_of
+from flowprior.operators.base import Operator
+
+_CHANNELS = 3
+
+
+def check_feasible(experiment: Experiment) -> None:
+    """Build every model and operator once, take every setting through its own model, and count images.
+
+    Raises:
+        FlowpriorError: for the first that cannot work, naming it and the remedy.
+    """
+    side = experiment.data.resolution
+    shape = (_CHANNELS, side, side)
+    built = {name: _operator(experiment, name, shape) for name in experiment.tasks}
+    for name, prior in experiment.priors.items():
+        with _named(f"prior '{name}'"), torch.device("meta"):
+            models.REGISTRY.get(prior.model)(shape, models.REGISTRY.settings(prior.model, prior.settings))
+    for method in experiment.methods:
+        solver = experiment.solver_of(method)
+        experiment.priors_of(method)
+        for task in experiment.tasks_of(method):
+            with _named(f"method '{method}', task '{task}'"):
+                for point in experiment.points(method, task):
+                    solvers.REGISTRY.settings(solver, point.settings)
+                if reason := solvers.REGISTRY.get(solver).skip(built[task]):
+                    raise FlowpriorError(reason)
+    check_counts(experiment)
+
+
+def check_counts(experiment: Experiment) -> None:
+    """Compare what an experiment asks for with the images that there are, where these can be listed yet.
+
+    Raises:
+        FlowpriorError: a split has fewer images than are asked for; or training images are fewer than a batch.
+    """
+    there = _images(experiment)
+    if there is None:
+        return
+    data = experiment.data
+    for split, limit, used, asks in (
+        ("train", data.train, max([2, *(prior.training.batch for prior in experiment.priors.values())]), "a batch"),
+        ("validation", data.validation, experiment.validation_images, "validation_images"),
+        ("test", data.test, experiment.test_images, "test_images"),
+    ):
+        found = len(there.get(split, ()))
+        if limit is not None and limit > found:
+            raise FlowpriorError(f"data.{split} is {limit}, and there are {found} {split} images; set it to {found}")
+        prepared = found if limit is None else limit
+        if used > prepared:
+            held = f"data.{split} leaves {prepared} of {found}" if limit is not None else f"there are {found}"
+            raise FlowpriorError(f"{asks} takes {used} {split} images, and {held}; ask for fewer or give more")
+
+
+def _images(experiment: Experiment) -> Mapping[str, Any] | None:
+    """Split -> names; None where the images are still to be fetched and nothing says which they will be."""
+    source = source_of(experiment.data)
+    if fetched(experiment) and not source.known_before_fetching:
+        return None
+    with source:
+        if not source.known_before_fetching:
+            source.check()
+        return source.splits()
+
+
+def _operator(experiment: Experiment, name: str, shape: tuple[int, int, int]) -> Operator:
+    task = experiment.tasks[name]
+    with _named(f"task '{name}'"):
+        return operators.build(task.operator, shape, **task.settings)
+
+
+class _named:  # noqa: N801 - reads as the words that it puts before a message
+    """Says whose an error is."""
+
+    def __init__(self, whose: str) -> None:
+        self._whose = whose
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """Raise a user's error again with its place."""
+        if isinstance(error, FlowpriorError):
+            raise FlowpriorError(f"{self._whose}: {error}") from None

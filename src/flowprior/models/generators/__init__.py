@@ -1,0 +1,1 @@
+"""Models that make images of latents, and cannot find the latent of an image."""

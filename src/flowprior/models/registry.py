@@ -1,0 +1,42 @@
+"""Every model by its name. To add one: its file, and its line here; a flow's line stands in `flows.registry`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowprior.models.flows.registry import REGISTRY as FLOWS
+from flowprior.registry import Registry
+
+#: Models that an experiment trains, of every kind.
+TRAINED: Registry[Any] = Registry(
+    "model",
+    {
+        **FLOWS.places,
+        "dcgan": "flowprior.models.generators.dcgan:DCGAN",
+        "regressor": "flowprior.models.regressor:Regressor",
+    },
+)
+#: Made of the training images at once: no settings, no training.
+FITTED: Registry[Any] = Registry(
+    "model",
+    {
+        "gaussian": "flowprior.models.gaussian:Gaussian",
+    },
+)
+#: All of them, flows first.
+REGISTRY: Registry[Any] = Registry("model", {**TRAINED.places, **FITTED.places})
+
+
+def build(name: str, shape: tuple[int, int, int], **settings: Any) -> Any:
+    """A model with fresh weights for images of one shape.
+
+    Args:
+        name: a registered model that is trained.
+        shape: (C, H, W) of the images.
+        **settings: the model's own settings; see its `Settings`.
+
+    Raises:
+        UnknownNameError: no such model, naming the nearest.
+        FlowpriorError: a setting is misspelt or out of range, or the model cannot take images of this shape.
+    """
+    return TRAINED.get(name)(shape, TRAINED.settings(name, settings))

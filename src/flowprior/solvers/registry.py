@@ -1,0 +1,24 @@
+"""Every solver by its name. To add one: its file, and its line here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flowprior.registry import Registry
+
+if TYPE_CHECKING:
+    from flowprior.solvers.base import Solver
+
+REGISTRY: Registry[Solver] = Registry(
+    "solver",
+    {
+        "chavez": "flowprior.solvers.chavez:Chavez",
+        "csgm": "flowprior.solvers.csgm:CSGM",
+        "glowip": "flowprior.solvers.glowip:GlowIP",
+        "map": "flowprior.solvers.map:MAP",
+        "linear_mmse": "flowprior.solvers.linear_mmse:LinearMMSE",
+        "linear_posterior": "flowprior.solvers.linear_posterior:LinearPosterior",
+        "regressor": "flowprior.solvers.regressor:RegressorSolver",
+        "bm3d": "flowprior.solvers.bm3d:BM3D",
+    },
+)

@@ -1,0 +1,44 @@
+"""The answer of a network that was trained for the task."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from flowprior.models.capabilities import Solves
+from flowprior.operators.base import Operator
+from flowprior.registry import SettingsModel
+from flowprior.solvers.base import Context, Result, Solver, closed_form_result
+
+
+class RegressorSolver(Solver):
+    """One pass of a model that knows this task and no other: no search, and nothing to choose.
+
+    What a prior that knows no task has to answer to.
+    """
+
+    name = "regressor"
+    needs = Solves
+    baseline = True
+
+    class Settings(SettingsModel):
+        """It has none."""
+
+    @torch.no_grad()
+    def run(self, operator: Operator, y: Tensor, prior: Solves, context: Context) -> Result:
+        """The model's images of the whole batch."""
+        started = time.perf_counter()
+        images = prior.solve(operator, y)
+        good = torch.isfinite(images).flatten(1).all(1)
+        # An answer that is no image is said to be none, as of a search that diverged at its first step.
+        images = torch.where(good[:, None, None, None], images, torch.zeros_like(images))
+        result = closed_form_result(images, started, context)
+        return replace(
+            result,
+            status=tuple("ok" if fine else "diverged" for fine in good.tolist()),
+            evaluations=torch.ones(len(y)),
+            trace=replace(result.trace, evaluations=torch.ones(1)),
+        )

@@ -1,0 +1,96 @@
+"""The workflow with models that are no flows: a generator, and a network for one task."""
+
+import json
+
+import pandas as pd
+import pytest
+import yaml
+from workflow_project import NOTHING, copy_of_the_project, planned, snakemake
+
+from flowprior.experiment.layout import Layout
+from flowprior.experiment.loading import load_experiment
+from flowprior.experiment.params import Training
+from flowprior.experiment.pruning import stale_files
+from flowprior.models import load
+
+TRAINING = {"steps": 20, "batch": 16, "validate_every": 10, "learning_rate": 1e-3}
+CHANGES = {
+    "name": "models",
+    "tasks": {
+        "denoising": {"operator": "identity", "noise_std": 0.1, "as_image": True},
+        "inpainting": {"operator": "center_mask"},
+    },
+    "models": {
+        "gan": {"model": "dcgan", "settings": {"latent": 8, "width": 4}, "training": TRAINING},
+        "unet": {"model": "regressor", "settings": {"width": 4}, "training": TRAINING},
+    },
+    "methods": {
+        "csgm": {"settings": {"steps": 5}, "tasks": ["inpainting"], "images": 3},
+        "regressor": {},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A project in which an experiment without flows has run."""
+    project = copy_of_the_project(tmp_path_factory.mktemp("models"))
+    settings = yaml.safe_load((project / "params" / "smoke.yaml").read_text())
+    settings.pop("priors")
+    (project / "params" / "models.yaml").write_text(yaml.safe_dump({**settings, **CHANGES}))
+    snakemake(project, "--configfile", "params/models.yaml")
+    return project
+
+
+def test_everything_is_made_once(finished):
+    assert NOTHING in snakemake(finished, "--configfile", "params/models.yaml", "-n")
+
+
+def test_models_lie_where_the_layout_says(finished):
+    experiment = load_experiment(finished / "params" / "models.yaml")
+    layout = Layout(experiment, finished)
+    trainings = experiment.trainings()
+    assert trainings == (Training("gan"), Training("unet", "denoising"), Training("unet", "inpainting"))
+    for training, name in zip(trainings, ("dcgan", "regressor", "regressor"), strict=True):
+        assert load(layout.trained(training, "")).name == name
+        assert layout.trained(training, "history.jsonl").read_text().count("\n") == 2
+    assert layout.trained(trainings[2], "") == finished / "results/models/models/unet/inpainting"
+    assert not (finished / "results/models/flows").exists()
+    assert not (finished / "results/models/training").exists() or not list(
+        (finished / "results/models/training").rglob("*.safetensors")
+    )
+
+
+def test_each_method_solved_with_its_own_model(finished):
+    rows = pd.read_parquet(finished / "results/models/rows.parquet")
+    found = set(rows[["task", "method", "prior"]].itertuples(index=False, name=None))
+    assert found == {
+        ("inpainting", "csgm", "gan"),
+        ("inpainting", "regressor", "unet"),
+        ("denoising", "regressor", "unet"),
+    }
+    assert (rows["status"] == "ok").all()
+
+
+def test_nothing_of_it_is_stale(finished):
+    assert stale_files(load_experiment(finished / "params" / "models.yaml"), finished) == []
+
+
+def test_what_is_left_is_recorded_and_hashed(finished):
+    provenance = json.loads((finished / "results/models/provenance.json").read_text())
+    assert set(provenance["flows"]) == {"gan", "unet for denoising", "unet for inpainting"}
+    assert all(entry["hash"] for entry in provenance["flows"].values())
+    published = json.loads((finished / "results/models/published.json").read_text())
+    assert {key for key in published["runs"] if "/training/" in key} == {
+        "models/training/gan",
+        "models/training/unet/denoising",
+        "models/training/unet/inpainting",
+    }
+
+
+def test_a_changed_task_trains_its_model_again_and_no_other(finished):
+    settings = yaml.safe_load((finished / "params" / "models.yaml").read_text())
+    settings["tasks"]["denoising"]["noise_std"] = 0.2
+    (finished / "params" / "other.yaml").write_text(yaml.safe_dump(settings))
+    jobs = planned(snakemake(finished, "--configfile", "params/other.yaml", "-n"))
+    assert jobs["train_for_task"] == 1 and "train_model" not in jobs
