@@ -274,6 +274,10 @@ def test_methods_that_say_how_sure_they_are_are_shown(tmp_path):
     build(experiment, tmp_path)
     page = Layout(experiment, tmp_path).page.read_text()
     assert 'id="uncertainty"' in page and 'href="#uncertainty"' in page
+    cells = Page(page).cells["uncertainty"]
+    assert [row[:3] for row in cells if row[0].startswith("linear")] == [["linear_posterior", ".875", "0.0250"]] * 2
+    table = pd.read_csv(Layout(experiment, tmp_path).table("results").with_suffix(".csv"))
+    assert table["coverage"].isna().tolist() == [method == "linear_mmse" for method in table["method"]]
 
 
 def test_without_such_methods_there_is_no_such_section(html, results):
