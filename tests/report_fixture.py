@@ -14,6 +14,7 @@ import torch
 from flowprior import operators
 from flowprior.evaluation import evaluate, psnr, psnr_chavez2021, ssim
 from flowprior.experiment.layout import Step
+from flowprior.experiment.maps import Maps
 from flowprior.experiment.params import Experiment
 from flowprior.experiment.plan import SOLVED_SPLITS, is_baseline, jobs
 from flowprior.images.quantise import to_float, to_pixels
@@ -93,12 +94,21 @@ def fabricate(root: Path, experiment: Experiment, images: dict[str, np.ndarray] 
         path = layout.solved(job, "images.npy")
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, np.stack(solved))
+        maps_of(experiment, job, np.stack(solved)).save(layout.solved(job, "maps.npz"))
         for kind, tables in (("rows", rows), ("traces", traces)):
             own = pd.concat(tables[-len(points) :], ignore_index=True)
             own.to_parquet(layout.solved(job, f"{kind}.parquet"), index=False)
         _write_job(layout, Step.solving(job))
     write_evaluation(layout, pd.concat(rows, ignore_index=True), pd.concat(traces, ignore_index=True))
     _write_benchmarks(layout)
+
+
+def maps_of(experiment: Experiment, job, solved: np.ndarray) -> Maps:
+    """What linear_posterior says of its images; other methods say nothing."""
+    if experiment.solver_of(job.method) != "linear_posterior":
+        return Maps()
+    std = {i: np.full(images.shape, 0.05, np.float16) for i, images in enumerate(solved)}
+    return Maps(std, {i: np.stack([images, 255 - images], axis=1) for i, images in enumerate(solved)})
 
 
 def write_evaluation(layout: Layout, rows: pd.DataFrame, traces: pd.DataFrame) -> None:
@@ -237,6 +247,8 @@ def _rows(experiment, job, point, target, restored) -> pd.DataFrame:
             "psnr": psnr(restored, target).numpy(),
             "ssim": ssim(restored, target).numpy(),
             "psnr_chavez2021": psnr_chavez2021(restored, target).numpy(),
+            "coverage": 0.875 if experiment.solver_of(job.method) == "linear_posterior" else np.nan,
+            "crps": 0.025 if experiment.solver_of(job.method) == "linear_posterior" else np.nan,
             "seconds": 0.4 + 0.2 * _random(job.method).uniform() if iterative else 0.003,
             "evaluations": 150 if iterative else 0,
             "status": "ok",

@@ -18,7 +18,7 @@ from flowprior.images import raw_files
 from flowprior.provenance.invocation import Invocation
 from flowprior.records import records_of
 from flowprior.records.record import CURVE_POINTS, Record, flat, thinned
-from flowprior.records.solving import mean_curves
+from flowprior.records.solving import mean_curves, quality
 from flowprior.report import Layout
 
 ROOT = Path(__file__).parents[1]
@@ -77,6 +77,16 @@ def test_they_say_what_the_rows_and_the_tables_say(tree, records):
         assert records["tiny/aggregate"].metrics.get(f"{line['task']}/{line['method']}/psnr")
     chosen = [record for record in records.values() if "validation" in record.marks.get("selected_by", "")]
     assert len(chosen) == (summary.selected_by == "validation").sum()
+
+
+def test_only_methods_that_say_how_sure_they_are_have_their_coverage(tree):
+    root, _ = tree
+    rows = pd.read_parquet(root / "results/tiny/rows.parquet")
+    images = rows[(rows.task == "denoising") & (rows.method == "chavez") & (rows.setting == "alpha=0.02")]
+    assert not {"coverage", "crps"} & set(quality(images, 0))
+    assert not {"coverage", "crps"} & set(quality(images.drop(columns=["coverage", "crps"]), 0))
+    told = quality(images.assign(coverage=0.8, crps=0.02), 0)
+    assert (told["coverage"], told["crps"]) == (pytest.approx(0.8), pytest.approx(0.02))
 
 
 def test_settings_are_flat_and_typed(records):

@@ -30,6 +30,7 @@ from flowprior.report.grids import make_grid
 from flowprior.report.lines import lines_of
 from flowprior.report.published import TABLES, table_of
 from flowprior.report.results import load
+from flowprior.report.uncertainty import certainties
 
 ONE_TASK = {"denoising": {"operator": "identity"}}
 
@@ -254,6 +255,35 @@ def test_a_measurement_that_is_no_picture_is_shown_by_its_least_norm_image(tmp_p
     build(experiment, tmp_path)
     page = Layout(experiment, tmp_path).page.read_text()
     assert "least-norm image" in page and "least-norm image" not in page.partition('id="grids"')[0]
+
+
+def test_methods_that_say_how_sure_they_are_are_shown(tmp_path):
+    methods = {"linear_posterior": {"sweep": {"noise_std": [0.05, 0.1]}}, "linear_mmse": {}}
+    experiment = tiny_experiment(methods=methods, reference=None)
+    fabricate(tmp_path, experiment)
+    results = load(experiment, tmp_path)
+    groups = certainties(results)
+    assert [group.title for group in groups] == ["denoising by linear_posterior", "colorization by linear_posterior"]
+    first = groups[0].rows[0]
+    assert np.allclose(first.std, 0.05, atol=1e-4)
+    assert first.covered == "covers .875"
+    assert np.array_equal(first.samples, np.stack([first.found, 255 - first.found]))
+    error = np.sqrt(((first.found / 255 - first.target / 255) ** 2).mean(-1))
+    assert np.allclose(first.error, error)
+    assert groups[0].most >= np.quantile(error, 0.9)
+    build(experiment, tmp_path)
+    page = Layout(experiment, tmp_path).page.read_text()
+    assert 'id="uncertainty"' in page and 'href="#uncertainty"' in page
+    cells = Page(page).cells["uncertainty"]
+    assert [row[:3] for row in cells if row[0].startswith("linear")] == [["linear_posterior", ".875", "0.0250"]] * 2
+    table = pd.read_csv(Layout(experiment, tmp_path).table("results").with_suffix(".csv"))
+    assert table["coverage"].isna().tolist() == [method == "linear_mmse" for method in table["method"]]
+
+
+def test_without_such_methods_there_is_no_such_section(html, results):
+    assert certainties(results) == []
+    assert "uncertainty" not in html
+    assert (results.layout.figure("uncertainty").with_suffix(".png")).exists()
 
 
 def test_five_bit_targets_are_shown_with_five_bits(tmp_path):

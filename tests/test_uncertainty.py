@@ -5,7 +5,14 @@ import torch
 from scipy import integrate, stats
 
 from flowprior.errors import FlowpriorError
-from flowprior.evaluation.uncertainty import coverage, coverage_of_samples, crps, crps_of_samples
+from flowprior.evaluation.uncertainty import (
+    coverage,
+    coverage_of,
+    coverage_of_samples,
+    crps,
+    crps_of,
+    crps_of_samples,
+)
 from flowprior.randomness import generator
 
 SHAPE = (2, 3, 4, 5)
@@ -92,6 +99,19 @@ def test_each_image_has_its_own_value_and_a_nan_is_told():
         broken = [part.clone() for part in said]
         broken[0][0, 0, 0, 0] = torch.nan
         assert torch.equal(metric(*broken, truth).isnan(), torch.tensor([True, False]))
+
+
+def test_what_a_method_gives_decides_how_it_is_judged():
+    images, std, truth = torch.rand(SHAPE), 0.1 + torch.rand(SHAPE), torch.rand(SHAPE)
+    many = torch.rand(2, 19, *SHAPE[1:])
+    few = many[:, :4]
+    for judged, by_std, by_samples in ((coverage_of, coverage, coverage_of_samples), (crps_of, crps, crps_of_samples)):
+        assert judged(images, None, None, truth).isnan().all()
+        assert torch.equal(judged(images, std, None, truth), by_std(images, std, truth))
+        assert torch.equal(judged(images, std, few, truth), by_std(images, std, truth))
+        assert torch.equal(judged(images, std, many, truth), by_samples(many, truth))
+    assert coverage_of(images, None, few, truth).isnan().all()
+    assert torch.equal(crps_of(images, None, few, truth), crps_of_samples(few, truth))
 
 
 def test_mistakes():

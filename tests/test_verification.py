@@ -6,8 +6,10 @@ import math
 import subprocess
 from dataclasses import asdict
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from report_fixture import fabricate, tiny_experiment
 from test_provenance import git
@@ -16,11 +18,12 @@ from flowprior.errors import FlowpriorError
 from flowprior.experiment.loading import experiment_from
 from flowprior.experiment.plan import jobs
 from flowprior.images.checksums import of_file
+from flowprior.models.gaussian import Gaussian
 from flowprior.provenance.collected import collect, listed_hashes, result_files
 from flowprior.provenance.data import folder_md5, pinned
 from flowprior.provenance.invocation import Invocation
 from flowprior.provenance.job import JobFacts
-from flowprior.provenance.recomputing import sample
+from flowprior.provenance.recomputing import recompute, sample
 from flowprior.provenance.reproducing import settings_text
 from flowprior.provenance.verification import read, verify
 from flowprior.report import Layout, build
@@ -262,3 +265,23 @@ class TestVerifying:
         (tmp_path / "other" / "provenance.json").write_bytes(whole.provenance.read_bytes())
         with pytest.raises(FlowpriorError, match="holds the results of 'tiny'"):
             verify(tmp_path / "other")
+
+
+@pytest.mark.parametrize("told", [{"coverage": 0.9, "crps": 0.02}, {}])
+def test_what_a_method_said_of_its_certainty_is_compared_when_it_solves_again(tmp_path, told):
+    """Rows made by solving; those of older versions say nothing of it."""
+    task = {"denoising": {"operator": "identity", "noise_std": 0.1}}
+    experiment = tiny_experiment(methods={"linear_posterior": {}}, tasks=task, reference=None)
+    fabricate(tmp_path, experiment)
+    layout = Layout(experiment, tmp_path)
+    truth = torch.from_numpy(np.load(layout.prepared("validation.npy"))).permute(0, 3, 1, 2).float() / 255
+    layout.fitted("gaussian").parent.mkdir(parents=True, exist_ok=True)
+    Gaussian.fit(truth).save(layout.fitted("gaussian"))
+    row = sample(pd.read_parquet(layout.results / "rows.parquet"), 1, 0)[0]
+    row = {name: value for name, value in row.items() if name not in ("coverage", "crps")}
+    plain = recompute(layout, {**row, **told}, solve=True).differences
+    lines = [line for line in plain if "coverage" in line or "crps" in line]
+    assert len(lines) == 2
+    coverage, crps = (float(line.partition("but ")[2].split()[0]) for line in lines)
+    again = recompute(layout, {**row, "coverage": coverage, "crps": crps}, solve=True).differences
+    assert not [line for line in again if "coverage" in line or "crps" in line]

@@ -29,6 +29,7 @@ SUMMARY_COLUMNS = [
         "dataset",
     ),
     *("bits", "psnr_std", "ssim_std", "psnr_chavez2021_pooled", "validation_psnr", "baseline"),
+    *("coverage", "crps"),
 ]
 PAIRED_COLUMNS = [
     *("task", "method", "prior", "other", "other_prior", "n", "psnr_difference", "low", "high"),
@@ -117,6 +118,7 @@ def summarise(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
                     "psnr_chavez2021": float(printed.mean()),
                     "psnr_chavez2021_pooled": pooled_psnr_chavez2021(capped(images["psnr"].to_numpy())),
                     "validation_psnr": float(validation.get(setting, np.nan)),
+                    **{name: _certainty(images, name) for name in ("coverage", "crps")},
                 }
             )
     return pd.DataFrame(lines, columns=SUMMARY_COLUMNS)
@@ -176,6 +178,11 @@ def metrics_of(summary: pd.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
         counts = {"n": int(line["n"]), "n_diverged": int(line["n_diverged"])}
         nested.setdefault(line["task"], {})[name] = {**numbers, **counts}
     return nested
+
+
+def _certainty(images: pd.DataFrame, name: str) -> float:
+    """The mean of what only methods with a posterior have; NaN where one of the images has none."""
+    return float(images[name].mean(skipna=False)) if name in images else float("nan")
 
 
 def _test_rows(rows: pd.DataFrame, line: tuple[Any, ...], setting: str) -> pd.DataFrame:

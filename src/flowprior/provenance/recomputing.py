@@ -34,6 +34,8 @@ SAME_SUMS = 0.01
 #: in a batch. A search of hundreds of steps carries a rounding far. Measured: L-BFGS up to 0.27 dB of 72 images,
 #: `chavez` at a high rate up to 0.54 dB of 12 between two versions of the kernel. Most others stay below 0.01 dB.
 OTHER_SUMS = 1.0
+#: By how much the coverage and the CRPS of an image may differ then: values may lie on the edge of an interval.
+CERTAINTY = 0.01
 #: What reading a damaged file may raise, and a solver whose package is not installed.
 UNREADABLE = (FlowpriorError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, ImportError)
 
@@ -158,8 +160,19 @@ class _Again:
         differences = []
         if not same:
             differences.append(f"psnr {before:.4f}, but {after:.4f} when solved again (tolerance {tolerance} dB)")
+        if tolerance == SAME_SUMS:
+            differences += self._certainty(found)
         if found["status"] != self.row["status"]:
             differences.append(f"status {self.row['status']}, but {found['status']} when solved again")
+        return differences
+
+    def _certainty(self, found: Any) -> list[str]:
+        """Whether a method said the same of its certainty, where it says anything."""
+        differences = []
+        for name in ("coverage", "crps"):
+            before, after = float(self.row.get(name, math.nan)), float(found[name])
+            if not (abs(before - after) <= CERTAINTY or (math.isnan(before) and math.isnan(after))):
+                differences.append(f"{name} {before:.4f}, but {after:.4f} when solved again (tolerance {CERTAINTY})")
         return differences
 
     def _same_sums(self, prior: object, facts: JobFacts | None) -> bool:

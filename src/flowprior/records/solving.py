@@ -142,6 +142,7 @@ def quality(images: pd.DataFrame, seed: int) -> dict[str, Any]:
         **{"psnr": psnr.mean, "psnr_low": psnr.low, "psnr_high": psnr.high},
         **{"ssim": ssim.mean, "ssim_low": ssim.low, "ssim_high": ssim.high},
         "psnr_chavez2021": images["psnr_chavez2021"].mean(),
+        **{name: images[name].mean() for name in ("coverage", "crps") if name in images and images[name].notna().all()},
         "seconds_per_image": images["seconds"].mean(),
         "evaluations": images["evaluations"].mean(),
         "n": len(images),

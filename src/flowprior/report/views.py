@@ -71,6 +71,29 @@ def results_view(results: Results) -> list[View]:
     return groups
 
 
+def certainty_view(results: Results) -> list[View]:
+    """Coverage and CRPS of the methods that give a posterior, per task; the smallest CRPS of each task is marked."""
+    groups = []
+    for task in results.experiment.tasks:
+        chosen = [(line, results.selected(task, line) or {}) for line in results.lines_on(task)]
+        told = [(line, entry) for line, entry in chosen if math.isfinite(entry["crps"])]
+        rows = [
+            {
+                "method": line.label,
+                "colour": line.colour,
+                "coverage": unit(entry["coverage"]),
+                "crps": number(entry["crps"], 4),
+                "best": entry["crps"] == min(other["crps"] for _, other in told),
+                "setting": entry["setting"],
+                "n": int(entry["n"]),
+            }
+            for line, entry in told
+        ]
+        if rows:
+            groups.append({"task": task, "rows": rows})
+    return groups
+
+
 def published_view(results: Results) -> View | None:
     """The paper's table beside ours; None where the experiment names no reference."""
     experiment = results.experiment
