@@ -29,7 +29,7 @@ SUMMARY_COLUMNS = [
         "solver",
         "dataset",
     ),
-    *("bits", "psnr_std", "ssim_std", "psnr_chavez2021_pooled", "validation_psnr"),
+    *("bits", "psnr_std", "ssim_std", "psnr_chavez2021_pooled", "validation_psnr", "converged"),
 ]
 PAIRED_COLUMNS = [
     *("task", "method", "prior", "other", "other_prior", "n", "psnr_difference", "low", "high"),
@@ -116,6 +116,8 @@ def summarise(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
                     "evaluations": float(images["evaluations"].mean()),
                     "psnr_chavez2021": float(printed.mean()),
                     "psnr_chavez2021_pooled": pooled_psnr_chavez2021(capped(images["psnr"].to_numpy())),
+                    # Rows of an older version do not say.
+                    "converged": float(images["converged"].mean()) if "converged" in images else np.nan,
                     "validation_psnr": float(validation.get(setting, np.nan)),
                 }
             )

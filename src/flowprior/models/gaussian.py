@@ -90,9 +90,10 @@ class Gaussian:
 
     def observed(self, operator: Operator) -> Observed:
         """What every posterior mean under an operator needs, whatever the noise: the costly part of it."""
-        forward = operator.matrix()
-        cross = self.covariance @ forward.T
-        return Observed(self, forward, cross, forward @ cross)
+        # By the operator itself: its dense matrix would make each of these a product of D x D matrices.
+        expected = operator.A(self.mean.reshape(1, *self.shape)).flatten()
+        cross = operator.A(self.covariance.reshape(-1, *self.shape)).flatten(1)
+        return Observed(self, expected, cross, operator.A(cross.T.reshape(-1, *self.shape)).flatten(1))
 
     def posterior_mean(self, operator: Operator, y: Tensor, noise_std: float) -> Tensor:
         """Posterior means of a batch; see `Observed.posterior_mean`."""
@@ -126,13 +127,13 @@ class Observed:
 
     Attributes:
         gaussian: of the images.
-        forward: A (M, D).
+        expected: A m, flat (M,).
         cross: C A^T (D, M).
         gram: A C A^T (M, M).
     """
 
     gaussian: Gaussian
-    forward: Tensor
+    expected: Tensor
     cross: Tensor
     gram: Tensor
 
@@ -170,6 +171,6 @@ class Posterior:
         """
         seen = self.observed
         mean = seen.gaussian.mean
-        residual = y.detach().cpu().double().flatten(1) - mean @ seen.forward.T
+        residual = y.detach().cpu().double().flatten(1) - seen.expected
         solution = torch.linalg.lu_solve(self.factors, self.pivots, residual.T)
         return (mean[:, None] + seen.cross @ solution).T.reshape(-1, *seen.gaussian.shape).to(y)

@@ -19,7 +19,7 @@ def averaged(copies: int, context: Context, search: Callable[[Context], Result])
         search: given a context for all rows, gives a result with `copies` rows per image.
 
     Returns:
-        One row per image: images averaged, evaluations added up, diverged if any copy was.
+        One row per image: images averaged, evaluations added up, diverged if any copy was, converged if all have.
     """
     if copies == 1:
         return search(context)
@@ -35,6 +35,7 @@ def averaged(copies: int, context: Context, search: Callable[[Context], Result])
     return Result(
         _mean(result.images, copies),
         tuple("ok" if all(entry == "ok" for entry in group) else "diverged" for group in statuses),
+        result.converged.reshape(-1, copies).all(1),
         copies * _mean(result.evaluations, copies),
         result.seconds,
         Trace(

@@ -142,6 +142,7 @@ def _cut(result: Result, start: int, stop: int) -> Result:
         result,
         images=result.images[start:stop],
         status=result.status[start:stop],
+        converged=result.converged[start:stop],
         evaluations=result.evaluations[start:stop],
         seconds=result.seconds * share,
         trace=Trace(
