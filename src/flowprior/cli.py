@@ -126,6 +126,7 @@ def _summary_table(summary: pd.DataFrame, title: str) -> Table:
         "prior": learned.nunique() > 1,
         "selected_by": summary["selected_by"].nunique() > 1,
         "n_diverged": bool(summary["n_diverged"].any()),
+        "converged": "converged" in summary and bool(summary["converged"].notna().all()),
     }
     columns = [name for name in _COLUMNS if optional.get(name, True)]
     table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
@@ -151,6 +152,7 @@ _COLUMNS: dict[str, tuple[str, Literal["left", "right"], str]] = {
     "ssim": ("SSIM", "right", "{ssim:.3f}"),
     "seconds": ("s/image", "right", "{seconds_per_image:.2f}"),
     "n": ("n", "right", "{n}"),
+    "converged": ("converged", "right", "{converged:.0%}"),
     "n_diverged": ("diverged", "right", "{n_diverged}"),
 }
 

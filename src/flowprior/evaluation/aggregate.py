@@ -28,7 +28,7 @@ SUMMARY_COLUMNS = [
         "solver",
         "dataset",
     ),
-    *("bits", "psnr_std", "ssim_std", "psnr_chavez2021_pooled", "validation_psnr", "baseline"),
+    *("bits", "psnr_std", "ssim_std", "psnr_chavez2021_pooled", "validation_psnr", "baseline", "converged"),
     *("coverage", "crps"),
 ]
 PAIRED_COLUMNS = [
@@ -117,6 +117,8 @@ def summarise(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
                     "evaluations": float(images["evaluations"].mean()),
                     "psnr_chavez2021": float(printed.mean()),
                     "psnr_chavez2021_pooled": pooled_psnr_chavez2021(capped(images["psnr"].to_numpy())),
+                    # Rows of an older version do not say.
+                    "converged": float(images["converged"].mean()) if "converged" in images else np.nan,
                     "validation_psnr": float(validation.get(setting, np.nan)),
                     **{name: _certainty(images, name) for name in ("coverage", "crps")},
                 }

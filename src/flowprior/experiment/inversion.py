@@ -146,6 +146,7 @@ def _rows(problem: Problem, point: Any, part: slice, result: Result, truth: Tens
             "seconds": result.seconds / len(images),
             "evaluations": result.evaluations.double().cpu().numpy(),
             "status": result.status,
+            "converged": result.converged.numpy(),
         }
     )
 
