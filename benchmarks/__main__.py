@@ -14,7 +14,18 @@ from benchmarks.model import Options, Part, say
 from flowprior.errors import FlowpriorError, UnknownNameError, one_line_errors
 
 #: In the order in which they run; the last only with --results.
-PARTS = ("inversion", "quality", "precision", "training", "peers", "whole_task", "memory", "records", "workflow_share")
+PARTS = (
+    "inversion",
+    "quality",
+    "precision",
+    "training",
+    "peers",
+    "whole_task",
+    "defaults",
+    "memory",
+    "records",
+    "workflow_share",
+)
 #: Those that a GPU can run; the others are of the CPU, whatever the device.
 ON_GPU = ("inversion", "quality", "precision", "training")
 _DEFAULT_OUT = Path(__file__).parent / "results"

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.accelerator import device_named
+from benchmarks.cases import FIXED
 from benchmarks.problems import random_flow
 from flowprior import operators, solvers
 from flowprior.device import use_tensor_cores
@@ -38,7 +39,7 @@ _FLOWS: dict[str, dict[str, Any]] = {
 _SCALE = 0.03
 _SIZE, _NOISE = 32, 0.05
 _SEARCHES: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("map", {"noise_std": _NOISE, "learning_rate": 0.01, "steps": 60}),
+    ("map", {**FIXED, "start": "zero_latent", "noise_std": _NOISE, "learning_rate": 0.01, "steps": 60}),
     ("chavez", {"alpha": 0.05, "learning_rate": 0.05, "steps": 60}),
 )
 

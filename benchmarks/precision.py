@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from benchmarks.accelerator import device_named
+from benchmarks.cases import FIXED
 from benchmarks.model import Options, Part, Row, Target, say
 from benchmarks.photographs import subject
 from benchmarks.quality import TASKS, Measured, measured_images, solved
@@ -18,8 +19,8 @@ from flowprior.solvers.memory import Memory
 _BOUND = 0.02
 #: solver -> settings beside the task's: rates at which searches converge, so that what differs is the precision.
 SEARCHES: Mapping[str, dict[str, Any]] = {
-    "map": {"steps": 100, "learning_rate": 0.015},
-    "chavez": {"steps": 150, "learning_rate": 0.05, "init_std": 0.1},
+    "map": {**FIXED, "start": "zero_latent", "steps": 100, "learning_rate": 0.015},
+    "chavez": {"steps": 150, "learning_rate": 0.05, "init_std": 0.1, "tolerance": 0.0},
 }
 
 

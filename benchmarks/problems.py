@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.cases import Case
+from benchmarks.cases import FIXED, Case
 from benchmarks.flops import Count, per_image
 from benchmarks.plain import Descent, Objective, descend, image_objective, latent_objective, latent_start
 from flowprior import operators, solvers
@@ -53,12 +53,12 @@ class Problem:
 
     def solve(self, steps: int, precision: str = "float32") -> Result:
         """The same search by `flowprior.solvers.solve`."""
-        settings: dict[str, Any] = {"steps": steps, "learning_rate": _RATE, "schedule": "constant"}
+        settings: dict[str, Any] = {"steps": steps, "learning_rate": _RATE, "schedule": "constant", "tolerance": 0.0}
         settings["precision"] = precision
         if self.case.objective == "latent":
             name, settings = "chavez", {**settings, "alpha": _ALPHA}
         else:
-            name, settings = "map", {**settings, "noise_std": _NOISE_STD, "start": "pseudo_inverse"}
+            name, settings = "map", {**settings, **FIXED, "noise_std": _NOISE_STD, "start": "pseudo_inverse"}
         result = solvers.solve(name, self.operator, self.y, self.flow, memory=self.memory, **settings)
         if "diverged" in result.status:
             raise FlowpriorError(f"{self.case.name}: the search diverged, so its speed means nothing")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.accelerator import device_named
+from benchmarks.cases import FIXED
 from benchmarks.model import Options, Part, Ratio, Row, Target, say
 from benchmarks.photographs import Subject, subject
 from benchmarks.plain import descend, latent_objective, latent_start
@@ -54,7 +55,13 @@ TASKS = {
         TaskSettings(operator="center_mask"),
         0.002,
         {
-            **{"noise_std": 0.01, "project": True, "start": "sample_moments", "samples": 4096},
+            **{
+                "noise_std": 0.01,
+                "project": True,
+                "start": "sample_moments",
+                "samples": 4096,
+                "samples_noise_std": 0.03,
+            },
             **{"steps": 40, "learning_rate": 0.004},
         },
     ),
@@ -62,7 +69,7 @@ TASKS = {
         TaskSettings(operator="channel_mean"), 0.02, {"noise_std": 0.01, "project": True, "start": "zero_latent"}
     ),
 }
-_FAST = {"steps": 150, "schedule": "cosine", "init_std": _INIT_STD}
+_FAST = {"tolerance": 0.0, "steps": 150, "schedule": "cosine", "init_std": _INIT_STD}
 #: name -> (solver, settings); the task adds its own: alpha for chavez, the assumed noise for map, starts.
 CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"chavez, Adam at {rate}": ("chavez", _FAST | {"learning_rate": rate}) for rate in (0.1, 0.2)},
@@ -70,7 +77,7 @@ CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
         "chavez",
         {"optimiser": "lbfgs", "smoothing": 0.03, "steps": 150, "learning_rate": 0.05, "init_std": _INIT_STD},
     ),
-    "map": ("map", {"steps": 100, "learning_rate": 0.015}),
+    "map": ("map", {**FIXED, "start": "zero_latent", "steps": 100, "learning_rate": 0.015}),
 }
 
 

@@ -13,6 +13,7 @@ from flowprior import models, operators, solvers
 from flowprior.cli import main
 from flowprior.errors import FlowpriorError
 from flowprior.experiment import restoring
+from flowprior.experiment.params import Experiment
 from flowprior.experiment.schema import generate_index, generate_schema
 from flowprior.models import flows
 from flowprior.models.flows.checkpoint import save_flow
@@ -178,3 +179,48 @@ def test_places_that_are_not_there(flowprior, arguments):
     _, err = flowprior(*arguments, status=2)
     assert "nowhere" in err
     assert err.count("\n") == 1
+
+
+def test_restore_takes_what_validation_images_chose(tmp_path):
+    experiment = Experiment(
+        name="mine",
+        priors={"p": {"flow": "haar_glow"}},
+        tasks={"denoising": {"operator": "identity"}},
+        methods={"map": {"sweep": {"noise_std": [0.05, 0.1, 0.2]}}},
+    )
+    folder = tmp_path / "mine" / "flows" / "p"
+    folder.mkdir(parents=True)
+
+    def asked(given=None, experiment=experiment):
+        return restoring.settings_for(experiment, "denoising", "map", given or {}, folder)
+
+    assert asked().settings["noise_std"] == 0.05
+    assert "the first was taken: noise_std=0.05" in asked().note
+    lines = [
+        ("validation", "noise_std=0.1", "p"),
+        ("oracle", "noise_std=0.2", "p"),
+        ("validation", "noise_std=0.05", "q"),
+    ]
+    table = "".join(f"denoising,map,{prior},{by},{setting}\n" for by, setting, prior in lines)
+    (tmp_path / "mine" / "summary.csv").write_text("task,method,prior,selected_by,setting\n" + table)
+    assert asked() == ({"noise_std": 0.1}, "")
+    assert asked({"noise_std": 0.3}).settings["noise_std"] == 0.3
+    assert asked(experiment=experiment.model_copy(update={"name": "other"})).settings["noise_std"] == 0.05
+
+
+def test_tiles_of_all_batches_share_what_is_derived_from_the_flow(monkeypatch):
+    flow = flows.build("haar_glow", (3, 8, 8), levels=2, steps=1, hidden=4).eval()
+    seen = []
+    plain = restoring.solvers.solve
+    monkeypatch.setattr(
+        restoring.solvers, "solve", lambda *a, **k: seen.append((k["memory"], len(a[2]))) or plain(*a, **k)
+    )
+    task = TaskSettings(operator="identity", noise_std=0.1)
+    picture = torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(1))
+    settings = {"noise_std": 0.1, "steps": 2, "samples": 64}
+    restored, tiles, _ = restoring.restore(picture, flow, task, "map", settings, 3)
+    assert len({id(memory) for memory, _ in seen}) == 1 and len(seen) > 1
+    seen.clear()
+    at_once, _, _ = restoring.restore(picture, flow, task, "map", settings)
+    assert [count for _, count in seen] == [tiles]
+    torch.testing.assert_close(restored, at_once, rtol=0, atol=5e-3)

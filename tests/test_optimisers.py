@@ -8,9 +8,10 @@ from pieces import small_flow, small_operator
 
 from flowprior import solvers
 from flowprior.optim.line_search import advance, begin
-from flowprior.optim.search import SearchSettings, Terms, finite_rows, minimise
+from flowprior.optim.problem import SearchSettings, Terms, finite_rows
 from flowprior.optim.stages import stages_of
 from flowprior.solvers.base import Context
+from flowprior.solvers.searching import search
 
 ROWS, SIZE = 16, 12
 
@@ -42,7 +43,7 @@ def run(objective, start, **changes):
         tuple(map(str, range(len(start)))), observer=lambda images: ends.append(images) or {"end": images[:, 0, 0, 0]}
     )
     chosen = settings(**changes)
-    return minimise(stages_of(objective, chosen), start, chosen, context, finish=lambda x: x), ends
+    return search(stages_of(objective, chosen), start, chosen, context, finish=lambda x: x), ends
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "lbfgs"])

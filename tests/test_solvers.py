@@ -12,11 +12,12 @@ from flowprior.models.capabilities import LinearGaussian, Solves
 from flowprior.models.gaussian import Gaussian
 from flowprior.models.moments import sample_moments
 from flowprior.models.posterior import Posterior
-from flowprior.optim.search import SearchSettings, Terms, minimise
+from flowprior.optim.problem import SearchSettings, Terms
 from flowprior.optim.stages import stages_of
 from flowprior.randomness import generator
 from flowprior.solvers.base import Context
 from flowprior.solvers.memory import Memory
+from flowprior.solvers.searching import search
 
 SHAPE = (3, 8, 8)
 NAMES = ("a", "b", "c")
@@ -93,7 +94,7 @@ def test_divergence_on_the_way_keeps_the_last_finite_iterate():
     settings = SearchSettings(steps=40, learning_rate=0.1, schedule="constant")
     seen = []
     context = Context(("a", "b"), observer=lambda images: seen.append(images) or {})
-    result = minimise(stages_of(objective, settings), start, settings, context, finish=lambda x: 1 + x / 10)
+    result = search(stages_of(objective, settings), start, settings, context, finish=lambda x: 1 + x / 10)
     assert result.status == ("ok", "diverged")
     last = (result.images[1, 0, 0, 0] - 1) * 10
     assert -1.0 <= last < -0.85

@@ -6,7 +6,7 @@ from pieces import small_flow, small_operator
 
 from flowprior import solvers
 from flowprior.errors import FlowpriorError
-from flowprior.optim.search import SearchSettings, Terms
+from flowprior.optim.problem import SearchSettings, Terms
 from flowprior.optim.stages import coarse_stages, stages_of
 
 SHAPE = (3, 8, 8)
@@ -99,8 +99,8 @@ def test_stages_leave_images_apart():
 
 
 def test_a_row_that_diverges_in_one_stage_stays_there():
-    from flowprior.optim.search import minimise
     from flowprior.solvers.base import Context
+    from flowprior.solvers.searching import search
 
     settings = SearchSettings(steps=9, stages=3, learning_rate=0.1, schedule="constant")
     first, *others = stages_of(square, settings)
@@ -111,7 +111,7 @@ def test_a_row_that_diverges_in_one_stage_stays_there():
         return terms._replace(loss=torch.where(x.amin(1) < 0.45, torch.nan, terms.loss))
 
     start = torch.tensor([[0.8] * 3, [0.2] * 3])
-    result = minimise([first._replace(objective=breaks), *others], start, settings, Context(("0", "1")))
+    result = search([first._replace(objective=breaks), *others], start, settings, Context(("0", "1")))
     assert result.status == ("ok", "diverged")
     assert torch.equal(result.images[1, :, 0, 0], start[1])
     assert not torch.equal(result.images[0, :, 0, 0], start[0])

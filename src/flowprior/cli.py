@@ -190,7 +190,7 @@ def restore(
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the solver, such as noise_std=0.1.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Tiles solved together.")] = 64,
+    batch: Annotated[int | None, typer.Option(min=1, help="Tiles solved together; default: what fits.")] = None,
 ) -> None:
     """Restore one picture. A picture larger than the flow's is solved in overlapping tiles."""
     from flowprior.experiment import restoring
@@ -198,7 +198,7 @@ def restore(
 
     experiment = load_experiment(params)
     flow = _flow(checkpoint)
-    settings = restoring.settings_for(experiment, task, method, _settings(setting or []))
+    settings, note = restoring.settings_for(experiment, task, method, _settings(setting or []), checkpoint)
     restored, diverged = restoring.restore_file(
         picture,
         out,
@@ -210,6 +210,8 @@ def restore(
     )
     said = ", ".join(f"{name}={value}" for name, value in settings.items())
     print(f"{out}: {restored} tiles by {method} ({said})")
+    if note:
+        print(f"flowprior: {note}", file=sys.stderr)
     if diverged:
         print(f"flowprior: {diverged} of {restored} tiles diverged and stand as they last were", file=sys.stderr)
 

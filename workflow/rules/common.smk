@@ -123,9 +123,15 @@ def prior_files(wildcards):
         return {"fitted": rules.fit.output.fitted.format(prior=wildcards.prior)}
     training = EXPERIMENT.training_of(wildcards.prior, wildcards.task)
     layout = Layout(EXPERIMENT)
+    moments = (
+        {"moments": layout.flow(wildcards.prior, "moments.npz").as_posix()}
+        if wildcards.prior in EXPERIMENT.flows
+        else {}
+    )
     return {
         "weights": layout.trained(training, "weights.safetensors").as_posix(),
         "config": layout.trained(training, "config.json").as_posix(),
+        **moments,
     }
 
 

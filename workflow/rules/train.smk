@@ -18,6 +18,7 @@ rule train:
         config=f"{RESULTS}/flows/{{prior}}/config.json",
         history=f"{RESULTS}/flows/{{prior}}/history.jsonl",
         samples=f"{RESULTS}/flows/{{prior}}/samples.npy",
+        moments=f"{RESULTS}/flows/{{prior}}/moments.npz",
         job=f"{RESULTS}/flows/{{prior}}/job.json",
         picture=report(
             f"{RESULTS}/flows/{{prior}}/samples.png",

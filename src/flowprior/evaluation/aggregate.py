@@ -177,7 +177,9 @@ def metrics_of(summary: pd.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
     for line in lines.to_dict("records"):
         name = f"{line['method']}/{line['prior']}" if several[line["method"]] else line["method"]
         numbers = {key: line[key] if np.isfinite(line[key]) else None for key in METRICS}
-        counts = {"n": int(line["n"]), "n_diverged": int(line["n_diverged"])}
+        counts: dict[str, float] = {"n": int(line["n"]), "n_diverged": int(line["n_diverged"])}
+        if np.isfinite(line["converged"]):
+            counts["converged"] = float(line["converged"])
         nested.setdefault(line["task"], {})[name] = {**numbers, **counts}
     return nested
 

@@ -24,8 +24,14 @@ from flowprior.errors import FlowpriorError, one_line_errors
 from flowprior.experiment.params import PriorSettings
 from flowprior.files import replacing
 from flowprior.models.checkpoint import save_model
+from flowprior.models.flows.base import Flow
+from flowprior.models.gaussian import MAX_DIMENSIONS
+from flowprior.models.moments import MOMENTS, sample_moments, write_moments
 from flowprior.operators.task import TaskSettings
 from flowprior.progress import Progress
+from flowprior.solvers.base import Context
+from flowprior.solvers.frozen import frozen
+from flowprior.solvers.map import MAP
 from flowprior.training.grids import save_grid
 from flowprior.training.loop import train
 from flowprior.training.ranks import joined_ranks
@@ -106,6 +112,8 @@ def learn(lesson: Lesson) -> None:
     grid = trainable_of(model, prior.training, lesson.bits, task).grid(model, validation, lesson.seed)
     facts = {"bits": lesson.bits, **grid.facts, "training": prior.training.model_dump()}
     save_model(folder, model, {**trained.facts, **facts})
+    if isinstance(model, Flow):
+        _leave_moments(folder / MOMENTS, model, lesson.seed)
     with replacing(folder / "history.jsonl") as path:
         path.write_text("".join(json.dumps(record) + "\n" for record in trained.history))
     with replacing(folder / "samples.npy") as path:
@@ -113,6 +121,16 @@ def learn(lesson: Lesson) -> None:
     save_grid(grid.rows, folder / "samples.png")
     # The run is whole: asked for again, it is to be made again, not taken up where it ended.
     shutil.rmtree(lesson.state, ignore_errors=True)
+
+
+def _leave_moments(path: Path, flow: Flow, seed: int) -> None:
+    """The Gaussian of the flow's samples, as searches by default begin with it."""
+    samples: int = MAP.Settings.model_fields["samples"].default
+    drawn = None
+    if flow.dimensions <= MAX_DIMENSIONS:
+        with frozen(flow, Context(())) as fixed:
+            drawn = sample_moments(fixed, samples, seed)
+    write_moments(path, flow, drawn, samples, seed)
 
 
 def learn_together(lesson: Lesson, processes: int) -> None:

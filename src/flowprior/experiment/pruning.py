@@ -36,6 +36,7 @@ def expected_files(experiment: Experiment) -> frozenset[Path]:
     layout = Layout(experiment)
     solved = jobs(experiment)
     files = {layout.trained(training, name) for training in experiment.trainings() for name in _TRAINED}
+    files |= {layout.flow(prior, "moments.npz") for prior in experiment.flows}
     files |= {layout.fitted(prior) for prior in fitted_priors(experiment)}
     files |= {layout.measurement(task, split) for task, split in layout.measured()}
     files |= {layout.solved(job, kind) for job in solved for kind in _RECONSTRUCTION}

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
@@ -27,13 +28,24 @@ from flowprior.models.flows.base import Flow
 from flowprior.operators.base import Operator
 from flowprior.operators.task import TaskSettings
 from flowprior.progress import Progress
+from flowprior.solvers.memory import Memory
+from flowprior.solvers.sizing import rows_at_once, vectors_of
 
 #: Share of a tile's side by which neighbours overlap.
 OVERLAP = 0.5
 
 
-def settings_for(experiment: Experiment, task: str, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """A solver's settings: those of the experiment, its first value of each sweep, and what a person gave.
+class Asked(NamedTuple):
+    """What a solver is asked with, and what a person should know of how that came."""
+
+    settings: dict[str, Any]
+    note: str = ""
+
+
+def settings_for(
+    experiment: Experiment, task: str, method: str, given: Mapping[str, Any], checkpoint: Path | None = None
+) -> Asked:
+    """A solver's settings: those of the experiment, of a sweep what validation images chose, and what a person gave.
 
     Raises:
         FlowpriorError: no such task or method, the method does not run on the task or uses no flow, or a
@@ -51,9 +63,37 @@ def settings_for(experiment: Experiment, task: str, method: str, given: Mapping[
         raise FlowpriorError(f"method '{method}' uses no flow; choose one that does, such as 'map'")
     if task not in experiment.tasks_of(method):
         raise FlowpriorError(f"method '{method}' has no settings for task '{task}' in experiment '{experiment.name}'")
-    settings = {**experiment.points(method, task)[0].settings, **given}
+    points = experiment.points(method, task)
+    chosen = chosen_setting(experiment, task, method, checkpoint) if checkpoint is not None else None
+    point = next((point for point in points if point.label == chosen), points[0])
+    settings = {**point.settings, **given}
     check_settings("solver", solver, settings, f"method '{method}'")
-    return settings
+    if len(points) == 1 or point.label == chosen:
+        return Asked(settings)
+    return Asked(
+        settings,
+        f"no results beside {checkpoint} say which of the {len(points)} settings of '{method}' validation images "
+        f"choose; the first was taken: {point.label}",
+    )
+
+
+def chosen_setting(experiment: Experiment, task: str, method: str, checkpoint: Path) -> str | None:
+    """The setting that validation images chose in the results that a checkpoint lies in; None where none say.
+
+    Args:
+        experiment: whose tasks and methods are meant; results of another are not asked.
+        task: of the experiment.
+        method: of the experiment.
+        checkpoint: `results/<experiment>/flows/<prior>`.
+    """
+    folder = checkpoint.resolve()
+    summary = folder.parent.parent / "summary.csv"
+    if summary.parent.name != experiment.name or not summary.is_file():
+        return None
+    table = pd.read_csv(summary, keep_default_na=False)
+    mask = (table["task"] == task) & (table["method"] == method) & (table["prior"] == folder.name)
+    found = table.loc[mask & (table["selected_by"] == "validation"), "setting"]
+    return str(found.iloc[0]) if len(found) else None
 
 
 def restore_file(
@@ -63,7 +103,7 @@ def restore_file(
     task: TaskSettings,
     solver: str,
     settings: Mapping[str, Any],
-    batch: int = 64,
+    batch: int | None = None,
 ) -> tuple[int, int]:
     """Read a picture, restore it, write it.
 
@@ -85,7 +125,7 @@ def restore_file(
 
 
 def restore(
-    picture: Tensor, flow: Flow, task: TaskSettings, solver: str, settings: Mapping[str, Any], batch: int = 64
+    picture: Tensor, flow: Flow, task: TaskSettings, solver: str, settings: Mapping[str, Any], batch: int | None = None
 ) -> tuple[Tensor, int, int]:
     """Restore one degraded picture.
 
@@ -95,7 +135,7 @@ def restore(
         task: what happened to the picture.
         solver: a registered solver.
         settings: the solver's settings.
-        batch: tiles solved together.
+        batch: tiles solved together; None: as many as memory holds.
 
     Returns:
         The restored picture (3, H, W), the number of tiles, and how many of them diverged.
@@ -128,7 +168,9 @@ def restore(
     progress = Progress(f"restore by {solver}", len(corners), sys.stderr)
     diverged = 0
     # What is derived from the flow is the same for every batch of tiles.
-    memory: dict[Hashable, Any] = {}
+    memory = Memory()
+    vectors = vectors_of(solvers.REGISTRY.settings(solver, dict(settings)))
+    batch = rows_at_once(flow, memory.of(flow), vectors) if batch is None else batch
     for start in range(0, len(corners), batch):
         places = corners[start : start + batch]
         tiles = torch.stack([picture[:, top : top + height, left : left + width] for top, left in places])

@@ -1,17 +1,24 @@
-"""The Gaussian that a flow implies: mean and covariance of its own samples."""
+"""The Gaussian that a flow implies: mean and covariance of its own samples; once trained, beside its checkpoint."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import torch
+from torch import nn
 
 from flowprior.errors import FlowpriorError
-from flowprior.models.flows.base import FlowLike
+from flowprior.files import replacing
+from flowprior.models.flows.base import Flow, FlowLike
 from flowprior.models.gaussian import Gaussian
-from flowprior.optim.search import finite_rows
+from flowprior.optim.problem import finite_rows
 from flowprior.randomness import generator
 
+#: The file beside a checkpoint.
+MOMENTS = "moments.npz"
 _BATCH = 1024
 #: A flow without 1x1 convolutions throws a few samples in thousands out of range: so many of a batch are left out.
 _TOLERATED = 0.01
@@ -33,6 +40,44 @@ def sample_moments(prior: FlowLike, samples: int, seed: int) -> Gaussian:
         FlowpriorError: more than 1 % of a batch of samples are not finite, or images too large for a dense covariance.
     """
     return Gaussian.fit_parts(_samples(prior, samples, seed))
+
+
+def write_moments(path: Path, flow: Flow, drawn: Gaussian | None, samples: int, seed: int) -> None:
+    """Leave a flow's moments beside its checkpoint, with what tells whose they are.
+
+    Args:
+        path: the file, `MOMENTS` in the checkpoint's folder.
+        flow: whose.
+        drawn: its `sample_moments`; None for images too large for a covariance: the file then holds none.
+        samples: how many were drawn.
+        seed: seed of the samples.
+    """
+    facts = {"weights": weights_digest(flow), "samples": samples if drawn else 0, "seed": seed}
+    arrays = {"shape": drawn.shape, "mean": drawn.mean.float(), "covariance": drawn.covariance.float()} if drawn else {}
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez(file, **{name: np.asarray(value) for name, value in {**facts, **arrays}.items()})  # type: ignore[arg-type]
+
+
+def stored_moments(flow: Flow, samples: int, seed: int) -> Gaussian | None:
+    """What lies beside the checkpoint that a flow was read from, if it is of these weights, samples and seed.
+
+    A flow that was trained on since, or a file that was copied beside another, finds nothing.
+    """
+    path = flow.checkpoint / MOMENTS if flow.checkpoint else None
+    if path is None or not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as arrays:
+        facts = str(arrays["weights"]), int(arrays["samples"]), int(arrays["seed"])
+    return Gaussian.load(path) if facts == (weights_digest(flow), samples, seed) else None
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 of a model's state, whatever device it lies on."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _samples(prior: FlowLike, samples: int, seed: int) -> Iterator[torch.Tensor]:

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from flowprior.optim.search import PATIENCE, Recorder, Rows, Searched, SearchSettings, Stage, Terms, finite_rows
+from flowprior.optim.problem import PATIENCE, Rows, Searched, SearchSettings, Stage, Terms, finite_rows
+from flowprior.optim.recorder import Recorder
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 _ALL = slice(None)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from flowprior.optim.line_search import Line, advance, begin
-from flowprior.optim.search import PATIENCE, Objective, Recorder, Searched, SearchSettings, Terms, finite_rows
-from flowprior.optim.stages import Stage
+from flowprior.optim.problem import PATIENCE, Objective, Searched, SearchSettings, Stage, Terms, finite_rows
+from flowprior.optim.recorder import Recorder
 
 _ALL = slice(None)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from flowprior.errors import FlowpriorError
-from flowprior.optim.search import Objective, Rows, SearchSettings, Stage, Terms
+from flowprior.optim.problem import Objective, Rows, SearchSettings, Stage, Terms
 
 
 def stages_of(objective: Objective, settings: SearchSettings, coarse: Sequence[tuple[int, int]] = ()) -> list[Stage]:

@@ -147,6 +147,7 @@ def quality(images: pd.DataFrame, seed: int) -> dict[str, Any]:
         "evaluations": images["evaluations"].mean(),
         "n": len(images),
         "n_diverged": int(diverged(images).sum()),
+        **({"converged": float(images["converged"].mean())} if "converged" in images else {}),
     }
 
 

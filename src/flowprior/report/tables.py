@@ -14,7 +14,7 @@ from flowprior.report.results import Results
 
 RESULTS_COLUMNS = [
     *("task", "method", "prior", "setting", "n", "n_diverged", "psnr", "psnr_std", "psnr_low", "psnr_high"),
-    *("ssim", "ssim_std", "ssim_low", "ssim_high", "seconds_per_image", "evaluations", "coverage", "crps"),
+    *("ssim", "ssim_std", "ssim_low", "ssim_high", "seconds_per_image", "evaluations", "coverage", "crps", "converged"),
 ]
 
 

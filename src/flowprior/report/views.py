@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from flowprior.report.formats import DASH, count, duration, interval, number, signed, unit, verdict
@@ -64,11 +65,18 @@ def results_view(results: Results) -> list[View]:
                     "evaluations": count(entry["evaluations"]),
                     "n": int(entry["n"]),
                     "n_diverged": int(entry["n_diverged"]),
+                    "n_unconverged": _unconverged(entry),
                 }
             )
         if rows:
             groups.append({"task": task, "rows": rows})
     return groups
+
+
+def _unconverged(entry: Mapping[str, Any]) -> int:
+    """Images whose search ended before it converged; none where rows of an older version do not say."""
+    share = float(entry.get("converged", math.nan))
+    return 0 if math.isnan(share) else round(int(entry["n"]) * (1 - share))
 
 
 def certainty_view(results: Results) -> list[View]:

@@ -14,27 +14,10 @@ from torch import Tensor
 from flowprior.errors import FlowpriorError
 from flowprior.models.capabilities import Invertible, missing
 from flowprior.operators.base import Operator
+from flowprior.optim.recorder import Observer, Trace
 from flowprior.registry import SettingsModel
 from flowprior.solvers.memory import Memory
 from flowprior.solvers.registry import REGISTRY
-
-#: From images (N, C, H, W) to named values per image (N,); called at recorded steps, outside the clock.
-Observer = Callable[[Tensor], dict[str, Tensor]]
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What was seen on the way, at T recorded steps of N images.
-
-    Attributes:
-        evaluations: network evaluations per image so far (T,).
-        seconds: time so far, of the whole batch (T,).
-        values: name -> (T, N): "loss", "data_fit", "neg_log_prob", and whatever the observer named.
-    """
-
-    evaluations: Tensor
-    seconds: Tensor
-    values: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from flowprior.models.flows.base import standard_normal_log_prob
-from flowprior.optim.search import Terms
+from flowprior.optim.problem import Terms
 from flowprior.solvers.latent import LatentSettings, LatentSolver
 
 

@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from flowprior.models.capabilities import Decodes
-from flowprior.optim.search import Terms
+from flowprior.optim.problem import Terms
 from flowprior.solvers.latent import LatentSettings, LatentSolver, squared_norm
 
 

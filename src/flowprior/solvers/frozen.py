@@ -14,7 +14,7 @@ from flowprior.errors import FlowpriorError
 from flowprior.models.capabilities import Decodes
 from flowprior.models.flows.base import Flow, FlowLike
 from flowprior.models.flows.fixed import FixedFlow, GraphedFlow, NotFoldableError, UnrolledFlow
-from flowprior.models.precision import Precision
+from flowprior.precision import Precision
 from flowprior.solvers.base import Context
 
 

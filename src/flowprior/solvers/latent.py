@@ -13,13 +13,14 @@ from torch import Tensor
 
 from flowprior.models.capabilities import Decodes
 from flowprior.operators.base import Operator
-from flowprior.optim.search import Rows, SearchSettings, Terms, minimise
+from flowprior.optim.problem import Rows, SearchSettings, Terms
 from flowprior.optim.stages import coarse_stages, stages_of
 from flowprior.randomness import keyed_rows
 from flowprior.registry import SettingsModel
 from flowprior.solvers.averaging import averaged
 from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.frozen import frozen, latent_sizes
+from flowprior.solvers.searching import search
 
 #: Chávez 2021 states its objectives on values in [-1, 1]; residuals of [0, 1] images are half as long.
 RANGE = 2.0
@@ -88,7 +89,7 @@ class LatentSolver(Solver):
             if settings.start == "pseudo_inverse":
                 with torch.no_grad():
                     start = spread + fixed.forward(operator.A_dagger(many).clamp(0, 1))[0]
-            return averaged(copies, context, lambda rows: minimise(stages, start, settings, rows, finish, started))
+            return averaged(copies, context, lambda rows: search(stages, start, settings, rows, finish, started))
 
 
 def squared_norm(z: Tensor) -> Tensor:

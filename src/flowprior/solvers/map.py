@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from functools import partial
 from typing import Literal
@@ -12,19 +13,21 @@ from torch import Tensor
 
 from flowprior.errors import FlowpriorError
 from flowprior.models.flows.base import Flow, FlowLike
-from flowprior.models.moments import sample_moments
+from flowprior.models.gaussian import MAX_DIMENSIONS
+from flowprior.models.moments import sample_moments, stored_moments
 from flowprior.models.posterior import Posterior
 from flowprior.operators.base import Operator
-from flowprior.optim.search import Rows, SearchSettings, Terms, minimise
+from flowprior.optim.problem import Rows, SearchSettings, Terms
 from flowprior.optim.stages import stages_of
 from flowprior.registry import NoiseStd
 from flowprior.solvers.averaging import averaged
 from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.frozen import frozen
 from flowprior.solvers.memory import operator_key
+from flowprior.solvers.searching import search
 
-#: What stands for no noise at all: less makes a search slow, and its answer no better.
-EXACT_NOISE_STD = 0.003
+#: What stands for no noise at all.
+EXACT_NOISE_STD = 0.001
 
 
 class MAP(Solver):
@@ -33,6 +36,7 @@ class MAP(Solver):
     Where the measurement is noise-free, sigma is a small assumed noise; it may differ from the true one, because a
     flow's density is not the truth either. By default the search begins at the best linear estimate under the flow's
     own samples, and ends where it hardly gains any more: the mode itself is often worse than what lies on the way.
+    Of images too large for a covariance (`flowprior.models.gaussian.MAX_DIMENSIONS` values) it begins at G(0).
     """
 
     name = "map"
@@ -42,7 +46,7 @@ class MAP(Solver):
         """Settings of `map`."""
 
         noise_std: NoiseStd = Field(
-            0.02, ge=0, description="assumed noise of the measurement, on values in [0, 1]; 0 stands for .003"
+            0.02, ge=0, description="assumed noise of the measurement, on values in [0, 1]; 0 stands for .001"
         )
         optimiser: Literal["adam", "lbfgs"] = Field("lbfgs", description="as in every search")
         tolerance: float = Field(
@@ -60,6 +64,12 @@ class MAP(Solver):
         samples_noise_std: NoiseStd | None = Field(
             None, gt=0, description="noise that the start 'sample_moments' assumes; left out: noise_std of each image"
         )
+        tempering: float = Field(
+            0.1,
+            ge=0,
+            description="t: the search takes noise_std / (1 + noise_std / t) for the noise, since under strong noise "
+            "the mode is smoother than any image; 0: noise_std as it is",
+        )
         mirrors: Literal[1, 2, 4] = Field(
             1,
             description="average the solutions under the prior and under its mirror images: 2 left to right, 4 upside "
@@ -76,7 +86,9 @@ class MAP(Solver):
         copies = settings.mirrors
         noise = self.value_per_image("noise_std", y, context)
         noise = torch.where(noise == 0, EXACT_NOISE_STD, noise)
-        weight = 0.5 / noise.square().repeat_interleave(copies)
+        tempered = noise / (1 + noise / settings.tempering) if settings.tempering else noise
+        weight = 0.5 / tempered.square().repeat_interleave(copies)
+        first = self._first(operator)
         many = y.repeat_interleave(copies, dim=0)
 
         mirror = torch.arange(len(many), device=y.device) % copies
@@ -91,22 +103,32 @@ class MAP(Solver):
 
         stages = stages_of(objective, settings)
         with frozen(prior, context, settings.precision) as fixed:
-            at_noise = self._posteriors(operator, fixed, context, noise) if settings.start == "sample_moments" else {}
+            at_noise = self._posteriors(operator, prior, fixed, context, noise) if first == "sample_moments" else {}
             started = time.perf_counter()
-            start = self._start(operator, y, fixed, noise, at_noise).repeat_interleave(copies, dim=0)
-            if settings.start == "zero_latent" and copies > 1:
+            start = self._start(first, operator, y, fixed, noise, at_noise).repeat_interleave(copies, dim=0)
+            if first == "zero_latent" and copies > 1:
                 # Of each copy's own prior: the mirror image of G(0).
                 start = _mirrored(start, mirror)
-            return averaged(copies, context, lambda rows: minimise(stages, start, settings, rows, finish, started))
+            return averaged(copies, context, lambda rows: search(stages, start, settings, rows, finish, started))
+
+    def _first(self, operator: Operator) -> str:
+        """How the search begins; the default where a covariance can be had."""
+        asked, values = self.settings.start, math.prod(operator.shape)
+        too_large = "start" not in self.settings.model_fields_set and values > MAX_DIMENSIONS
+        return "zero_latent" if too_large else asked
 
     def _posteriors(
-        self, operator: Operator, prior: FlowLike, context: Context, noise: Tensor
+        self, operator: Operator, prior: Flow, fixed: FlowLike, context: Context, noise: Tensor
     ) -> dict[float, Posterior]:
         """For each noise that an image's start assumes, what posterior means under it need."""
         settings = self.settings
         samples = (settings.samples, context.seed, settings.precision)
         gaussian = context.remembered(
-            ("sample_moments", *samples), lambda: sample_moments(prior, settings.samples, context.seed)
+            ("sample_moments", *samples),
+            lambda: (
+                stored_moments(prior, settings.samples, context.seed)
+                or sample_moments(fixed, settings.samples, context.seed)
+            ),
         )
         observed = context.remembered(
             ("sample_observed", *samples, settings.mirrors, operator_key(operator)),
@@ -123,7 +145,13 @@ class MAP(Solver):
 
     @torch.no_grad()
     def _start(
-        self, operator: Operator, y: Tensor, prior: FlowLike, noise: Tensor, at_noise: dict[float, Posterior]
+        self,
+        first: str,
+        operator: Operator,
+        y: Tensor,
+        prior: FlowLike,
+        noise: Tensor,
+        at_noise: dict[float, Posterior],
     ) -> Tensor:
         if at_noise:
             start = y.new_empty(len(y), *operator.shape)
@@ -131,7 +159,7 @@ class MAP(Solver):
                 rows = noise == std if self.settings.samples_noise_std is None else torch.ones_like(noise).bool()
                 start[rows] = posterior.mean(y[rows]).clamp(0, 1)
             return start
-        match self.settings.start:
+        match first:
             case "pseudo_inverse":
                 return operator.A_dagger(y).clone()
             case "zero_latent":

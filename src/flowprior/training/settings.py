@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from flowprior.models.precision import Precision
+from flowprior.precision import Precision
 from flowprior.registry import NoiseStd, SettingsModel
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -73,6 +74,8 @@ class Flow(nn.Module):
         super().__init__()
         self.shape = shape
         self.settings = settings
+        #: The folder that it was read from, if any; what lies beside may have been made of these weights.
+        self.checkpoint: Path | None = None
         self.levels = nn.ModuleList(levels)
         self.carried = tuple(carried)
 

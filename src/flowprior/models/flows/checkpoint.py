@@ -26,4 +26,5 @@ def load_flow(folder: str | Path) -> Flow:
     model = load_model(folder)
     if not isinstance(model, Flow):
         raise FlowpriorError(f"{folder} holds the model '{model.name}', which is no flow; name the folder of a flow")
+    model.checkpoint = Path(folder)
     return model

@@ -1,0 +1,46 @@
+"""A result by a search: what solvers that iterate share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from flowprior.optim.minimise import minimise
+from flowprior.optim.problem import SearchSettings, Stage
+from flowprior.optim.recorder import Recorder
+from flowprior.solvers.base import Context, Result
+
+
+def search(
+    stages: Sequence[Stage],
+    start: Tensor,
+    settings: SearchSettings,
+    context: Context,
+    finish: Callable[[Tensor], Tensor] = lambda images: images,
+    started: float | None = None,
+) -> Result:
+    """Minimise an objective from a start, every row by itself; see `flowprior.optim.minimise`.
+
+    Args:
+        stages: the objective, from iterates and their rows to `Terms`, of each part of the search.
+        start: first iterates (N, ...).
+        settings: the optimiser and its settings.
+        context: observer and progress.
+        finish: applied to images of all rows before they are recorded and returned.
+        started: `time.perf_counter()` when work on the start began; default: now.
+
+    Returns:
+        The last iterates as images in [0, 1], with their trace; a row that broke off is "diverged".
+    """
+    recorder = Recorder(settings.steps, finish, context.observer, context.progress, started)
+    found = minimise(stages, start, settings, recorder)
+    status = tuple("ok" if good else "diverged" for good in found.alive.tolist())
+    return Result(
+        finish(found.images).clamp(0, 1),
+        status,
+        (found.converged & found.alive).cpu(),
+        found.evaluations.cpu(),
+        recorder.seconds(),
+        recorder.trace(),
+    )
