@@ -6,6 +6,7 @@ The place where images, operators, models and solvers meet; each of them knows n
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 
 from flowprior import models, operators, solvers
 from flowprior.errors import FlowpriorError
-from flowprior.evaluation.metrics import psnr, psnr_chavez2021, ssim
-from flowprior.evaluation.uncertainty import coverage_of, crps_of
+from flowprior.evaluation.metrics import psnr
+from flowprior.evaluation.registry import METRICS, available
 from flowprior.experiment.maps import Collector, Maps
 from flowprior.images import load
 from flowprior.images.quantise import targets, to_pixels
@@ -92,6 +93,8 @@ def invert(problem: Problem, prior: Any, device: torch.device) -> Inverted:
     operator = operators.build(task.operator, problem.shape, **task.settings)
     if isinstance(prior, nn.Module):
         prior = prior.to(device)
+    for reason in filter(None, (metric.absent() for metric in METRICS)):
+        print(f"flowprior: a metric is left out: {reason}", file=sys.stderr)
     count = len(problem.names)
     rows, traces, collector = [], [], Collector(count)
     pictures = np.empty((len(params.points), count, *problem.truth.permute(0, 2, 3, 1).shape[1:]), dtype=np.uint8)
@@ -138,11 +141,7 @@ def _rows(problem: Problem, point: Any, part: slice, result: Result, truth: Tens
             "paper": bool(point["paper"]),
             "bits": params.bits,
             "seed": params.seed,
-            "psnr": psnr(images, truth, 1.0).double().cpu().numpy(),
-            "ssim": ssim(images, truth, 1.0).double().cpu().numpy(),
-            "psnr_chavez2021": psnr_chavez2021(images, truth).double().cpu().numpy(),
-            "coverage": coverage_of(images, result.std, result.samples, truth).cpu().numpy(),
-            "crps": crps_of(images, result.std, result.samples, truth).cpu().numpy(),
+            **{metric.name: metric.of(result, truth).cpu().numpy() for metric in available()},
             "seconds": result.seconds / len(images),
             "evaluations": result.evaluations.double().cpu().numpy(),
             "status": result.status,
