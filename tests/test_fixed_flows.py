@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from kernel_checks import check_batches, check_both_directions, check_gradients_by_weights, close
 from pieces import FLOW_CASES as CASES
 from pieces import FLOW_SHAPE as SHAPE
 from pieces import SMALL_FLOWS, small_flow, small_operator
@@ -20,52 +21,16 @@ from flowprior.models.flows.layers import Bijection, Chain, Coupling, Squeeze, t
 needs_compiler = pytest.mark.skipif(compiled.kernel() is None, reason="no C compiler on this machine")
 
 
-def rows(count, dimensions, scale=0.5, seed=0):
-    return scale * torch.randn(count, dimensions, generator=torch.Generator().manual_seed(seed))
-
-
-def close(found, wanted):
-    torch.testing.assert_close(found, wanted, rtol=2e-4, atol=2e-5 * float(wanted.abs().max()))
-
-
 @needs_compiler
 @pytest.mark.parametrize(("name", "shape", "settings"), CASES)
 def test_both_directions_and_their_gradients_are_the_flows(name, shape, settings):
-    flow = small_flow(name, shape, torch.float32, **settings)
-    fixed = FixedFlow(flow)
-    x = torch.rand(5, *shape, generator=torch.Generator().manual_seed(1))
-    # A latent that images have: far from all of them, rounding grows in any program.
-    z = flow(x)[0].detach()
-    by_values, by_log_det = rows(5, flow.dimensions, seed=2), rows(5, 1, seed=3)[:, 0]
-    for start, exact, quick in ((x, flow, fixed), (z, flow.inverse, fixed.inverse)):
-        ends = []
-        for function in (exact, quick):
-            variable = start.clone().requires_grad_(True)
-            values, log_det = function(variable)
-            objective = (values.flatten(1) * by_values).sum() + (log_det * by_log_det).sum()
-            ends.append((values, log_det, torch.autograd.grad(objective, variable)[0]))
-        for found, wanted in zip(ends[1], ends[0], strict=True):
-            close(found.detach(), wanted.detach())
-    close(fixed.log_prob(x), flow.log_prob(x).detach())
+    check_both_directions(small_flow(name, shape, torch.float32, **settings))
 
 
 @needs_compiler
 @pytest.mark.parametrize(("name", "shape", "settings"), CASES)
 def test_gradients_by_weights_are_autograds(name, shape, settings):
-    flow = small_flow(name, shape, torch.float32, **settings)
-    likelihood = FixedLikelihood(flow)
-    x = torch.rand(21, *shape, generator=torch.Generator().manual_seed(1))
-    for change in (1.0, 1.02):  # what is written once must follow the weights
-        with torch.no_grad():
-            for parameter in flow.parameters():
-                parameter *= change
-        likelihood.refresh()
-        shares = [likelihood.share(part) for part in x.split([3, 17, 1])]
-        loss = -flow.log_prob(x).mean()
-        wanted = torch.autograd.grad(loss, list(flow.parameters()))
-        close(torch.stack([share.neg_log_prob for share in shares]).sum().float() / 21, loss.detach())
-        for found, gradient in zip(likelihood.gradients(shares, 1 / 21), wanted, strict=True):
-            close(found, gradient)
+    check_gradients_by_weights(small_flow(name, shape, torch.float32, **settings))
 
 
 @needs_compiler
@@ -83,15 +48,7 @@ def test_gradients_by_weights_are_the_same_bits_again_and_a_broken_image_is_seen
 @needs_compiler
 @pytest.mark.parametrize("name", flows.names())
 def test_an_image_alone_is_the_image_among_others_to_the_bit(name):
-    flow = small_flow(name, dtype=torch.float32)
-    fixed = FixedFlow(flow)
-    x = torch.rand(37, *SHAPE, generator=torch.Generator().manual_seed(1))
-    whole = fixed.log_prob(x)
-    for number in (1, 2, 3):
-        assert torch.equal(fixed.with_threads(number).log_prob(x), whole)
-    for start, stop in ((0, 1), (5, 12), (7, 16), (20, 37)):
-        assert torch.equal(fixed.log_prob(x[start:stop]), whole[start:stop])
-    assert fixed.log_prob(x[:0]).shape == (0,)
+    check_batches(small_flow(name, dtype=torch.float32))
 
 
 @needs_compiler

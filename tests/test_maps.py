@@ -12,7 +12,16 @@ SHAPE = (3, 4, 5)
 
 def result_of(count, std=None, samples=None):
     trace = Trace(torch.zeros(1), torch.zeros(1), {})
-    return Result(torch.rand(count, *SHAPE), ("ok",) * count, torch.ones(count), 1.0, trace, std, samples)
+    return Result(
+        torch.rand(count, *SHAPE),
+        ("ok",) * count,
+        torch.ones(count).bool(),
+        torch.ones(count),
+        1.0,
+        trace,
+        std,
+        samples,
+    )
 
 
 def test_parts_are_put_together_and_survive_the_disk(tmp_path):

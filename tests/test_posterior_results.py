@@ -14,7 +14,7 @@ NAMES = ("a", "b", "c")
 def result_of(images, std=None, samples=None):
     count = len(images)
     trace = Trace(torch.zeros(1), torch.zeros(1), {})
-    return Result(images, ("ok",) * count, torch.ones(count), 1.0, trace, std, samples)
+    return Result(images, ("ok",) * count, torch.ones(count).bool(), torch.ones(count), 1.0, trace, std, samples)
 
 
 class Telling(Solver):

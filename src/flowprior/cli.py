@@ -126,6 +126,7 @@ def _summary_table(summary: pd.DataFrame, title: str) -> Table:
         "prior": learned.nunique() > 1,
         "selected_by": summary["selected_by"].nunique() > 1,
         "n_diverged": bool(summary["n_diverged"].any()),
+        "converged": "converged" in summary and bool(summary["converged"].notna().all()),
     }
     shown = _shown_columns(summary)
     columns = [name for name in shown if optional.get(name, True)]
@@ -155,6 +156,7 @@ def _shown_columns(summary: pd.DataFrame) -> dict[str, tuple[str, Literal["left"
         **quality,
         "seconds": ("s/image", "right", "{seconds_per_image:.2f}"),
         "n": ("n", "right", "{n}"),
+        "converged": ("converged", "right", "{converged:.0%}"),
         "n_diverged": ("diverged", "right", "{n_diverged}"),
     }
 

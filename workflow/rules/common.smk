@@ -97,6 +97,18 @@ def every_job(pattern):
     return [pattern.format(**job._asdict()) for job in JOBS]
 
 
+def every_training(kind):
+    """The files of one kind of all trainings."""
+    return [
+        *expand(rules.train.output[kind], prior=EXPERIMENT.flows),
+        *[rules.train_model.output[kind].format(prior=one.prior) for one in GENERATORS],
+        *[
+            rules.train_for_task.output[kind].format(**one._asdict())
+            for one in FOR_ONE_TASK
+        ],
+    ]
+
+
 def points_of(wildcards):
     """The settings that one reconstruction job runs."""
     chunk = EXPERIMENT.chunks(wildcards.method, wildcards.task)[int(wildcards.chunk)]

@@ -104,18 +104,6 @@ use rule train as train_for_task with:
         f"Train the model {{wildcards.prior}} for {{wildcards.task}} {ASKS}"
 
 
-def every_training(kind):
-    """The files of one kind of all trainings."""
-    return [
-        *expand(rules.train.output[kind], prior=EXPERIMENT.flows),
-        *[rules.train_model.output[kind].format(prior=one.prior) for one in GENERATORS],
-        *[
-            rules.train_for_task.output[kind].format(**one._asdict())
-            for one in FOR_ONE_TASK
-        ],
-    ]
-
-
 rule fit:
     input:
         train=rules.prepare.output.train,

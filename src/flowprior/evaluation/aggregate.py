@@ -79,6 +79,8 @@ def summarise(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
                     "seconds_per_image": float(images["seconds"].mean()),
                     "evaluations": float(images["evaluations"].mean()),
                     "psnr_chavez2021_pooled": pooled_psnr_chavez2021(chosen_by().values(images)),
+                    # Rows of an older version do not say.
+                    "converged": float(images["converged"].mean()) if "converged" in images else np.nan,
                     VALIDATION: float(validation.get(setting, np.nan)),
                 }
             )

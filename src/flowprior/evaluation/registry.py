@@ -136,7 +136,8 @@ METRICS: tuple[Metric, ...] = (
 FIRST_COLUMNS = (
     *("task", "method", "setting", "selected_by", "n", "n_diverged", "psnr", "psnr_low", "psnr_high", "ssim"),
     *("seconds_per_image", "evaluations", "ssim_low", "ssim_high", "psnr_chavez2021", "prior", "solver", "dataset"),
-    *("bits", "psnr_std", "ssim_std", "psnr_chavez2021_pooled", "validation_psnr", "baseline", "coverage", "crps"),
+    *("bits", "psnr_std", "ssim_std", "psnr_chavez2021_pooled", "validation_psnr", "baseline", "converged"),
+    *("coverage", "crps"),
 )
 #: The same of the table of paired differences.
 FIRST_PAIRED = (
@@ -158,6 +159,11 @@ def chosen_by() -> Metric:
 def available() -> list[Metric]:
     """Those that can be computed here."""
     return [one for one in METRICS if not one.absent()]
+
+
+def left_out() -> list[str]:
+    """Why some cannot be computed here, one line each."""
+    return [f"metric '{one.name}' is left out: {one.absent()}" for one in METRICS if one.absent()]
 
 
 def known(table: pd.DataFrame) -> list[Metric]:

@@ -6,7 +6,6 @@ The place where images, operators, models and solvers meet; each of them knows n
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from flowprior import models, operators, solvers
 from flowprior.errors import FlowpriorError
 from flowprior.evaluation.metrics import psnr
-from flowprior.evaluation.registry import METRICS, available
+from flowprior.evaluation.registry import available
 from flowprior.experiment.maps import Collector, Maps
 from flowprior.images import load
 from flowprior.images.quantise import targets, to_pixels
@@ -93,8 +92,6 @@ def invert(problem: Problem, prior: Any, device: torch.device) -> Inverted:
     operator = operators.build(task.operator, problem.shape, **task.settings)
     if isinstance(prior, nn.Module):
         prior = prior.to(device)
-    for reason in filter(None, (metric.absent() for metric in METRICS)):
-        print(f"flowprior: a metric is left out: {reason}", file=sys.stderr)
     count = len(problem.names)
     rows, traces, collector = [], [], Collector(count)
     pictures = np.empty((len(params.points), count, *problem.truth.permute(0, 2, 3, 1).shape[1:]), dtype=np.uint8)
@@ -145,6 +142,7 @@ def _rows(problem: Problem, point: Any, part: slice, result: Result, truth: Tens
             "seconds": result.seconds / len(images),
             "evaluations": result.evaluations.double().cpu().numpy(),
             "status": result.status,
+            "converged": result.converged.numpy(),
         }
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -127,11 +127,15 @@ def restore(
     window = _window(height)[:, None] * _window(width)[None, :]
     progress = Progress(f"restore by {solver}", len(corners), sys.stderr)
     diverged = 0
+    # What is derived from the flow is the same for every batch of tiles.
+    memory: dict[Hashable, Any] = {}
     for start in range(0, len(corners), batch):
         places = corners[start : start + batch]
         tiles = torch.stack([picture[:, top : top + height, left : left + width] for top, left in places])
         keys = [f"{top},{left}" for top, left in places]
-        result = solvers.solve(solver, operator, _measurement(tiles, operator), prior=flow, keys=keys, **settings)
+        result = solvers.solve(
+            solver, operator, _measurement(tiles, operator), prior=flow, keys=keys, memory=memory, **settings
+        )
         diverged += sum(status != "ok" for status in result.status)
         for (top, left), tile in zip(places, result.images, strict=True):
             total[:, top : top + height, left : left + width] += tile * window

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from flowprior.errors import FlowpriorError
+from flowprior.files import readable, replacing
 from flowprior.models.flows.registry import REGISTRY as FLOWS
 from flowprior.models.registry import build
+from flowprior.tensors import read_tensors, write_tensors
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
@@ -26,7 +26,6 @@ def save_model(folder: str | Path, model: Any, facts: dict[str, Any] | None = No
         facts: more entries for config.json: bits, the score, steps, seconds ...
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     config = {
         kind_of(model.name): model.name,
         "shape": list(model.shape),
@@ -34,18 +33,10 @@ def save_model(folder: str | Path, model: Any, facts: dict[str, Any] | None = No
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         **(facts or {}),
     }
-    partial = folder / f"{WEIGHTS}.partial"
-    try:
-        save_file({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}, partial)
-        partial.replace(folder / WEIGHTS)
-    finally:
-        partial.unlink(missing_ok=True)
-    partial = folder / f"{CONFIG}.partial"
-    try:
-        partial.write_text(json.dumps(config, indent=2) + "\n")
-        partial.replace(folder / CONFIG)
-    finally:
-        partial.unlink(missing_ok=True)
+    weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    write_tensors(folder / WEIGHTS, weights)
+    with replacing(folder / CONFIG) as part:
+        part.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def kind_of(name: str) -> str:
@@ -61,29 +52,43 @@ def load_model(folder: str | Path) -> Any:
     """
     folder = Path(folder)
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        with readable(folder / CONFIG):
+            config = json.loads((folder / CONFIG).read_text())
         name = config["flow"] if "flow" in config else config["model"]
-        shape, settings = tuple(config["shape"]), config["settings"]
+        shape, settings = tuple(config["shape"]), dict(config["settings"])
     except (FileNotFoundError, NotADirectoryError):
+        raise FlowpriorError(f"no checkpoint in {folder}: {_instead(folder)}") from None
+    except FlowpriorError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:  # no text, no JSON, no such entries
         raise FlowpriorError(
-            f"no checkpoint in {folder}: {CONFIG} is missing; train a model or name another folder"
-        ) from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise FlowpriorError(
-            f"{folder / CONFIG} is not a model's description ({error}); train the model again"
+            f"{folder / CONFIG} is not a model's description ({error}); name a model's folder, or train it again"
         ) from None
     model = build(name, shape, **settings)
     try:
-        weights = load_file(folder / WEIGHTS)
+        weights = read_tensors(folder / WEIGHTS, "train the model again or restore the file")
     except FileNotFoundError:
         raise FlowpriorError(f"no weights in {folder}: {WEIGHTS} is missing; train the model again") from None
-    except SafetensorError as error:
-        raise FlowpriorError(
-            f"{folder / WEIGHTS} is damaged ({error}); train the model again or restore the file"
-        ) from None
     _check_architecture(folder, model, weights)
     model.load_state_dict(weights)
     return model.eval().to(memory_format=torch.channels_last)
+
+
+def _instead(folder: Path) -> str:
+    """Why a path without a description holds no model, and which folder may be meant."""
+    if folder.is_file():
+        if (folder.parent / CONFIG).is_file():
+            return f"that is a file; name its folder, {folder.parent}"
+        return "that is a file; name the folder of a trained model"
+    if not folder.exists():
+        return "there is no such folder; train a model or name another folder"
+    below = sorted(path.parent for path in (*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/*/{CONFIG}")))
+    if below:
+        others = f", or another of the {len(below)} below it" if len(below) > 1 else ""
+        return f"{CONFIG} is missing there, but not in {below[0]}; name that folder{others}"
+    if (folder.parent / CONFIG).is_file():
+        return f"{CONFIG} is missing there, but not in {folder.parent}; name that folder"
+    return f"{CONFIG} is missing; train a model or name another folder"
 
 
 def _check_architecture(folder: Path, model: Any, weights: dict[str, torch.Tensor]) -> None:

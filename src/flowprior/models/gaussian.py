@@ -177,9 +177,10 @@ class Gaussian:
 
     def observed(self, operator: Operator) -> Observed:
         """What every posterior under an operator needs, whatever the noise: the costly part of it."""
-        forward = operator.matrix()
-        cross = self.covariance @ forward.T
-        return Observed(self, forward, cross, forward @ cross)
+        # By the operator itself: its dense matrix would make each of these a product of D x D matrices.
+        cross = operator.A(self.covariance.reshape(-1, *self.shape)).flatten(1)
+        gram = operator.A(cross.T.reshape(-1, *self.shape)).flatten(1)
+        return Observed(self, operator, cross, gram)
 
     def posterior_mean(self, operator: Operator, y: Tensor, noise_std: float) -> Tensor:
         """Posterior means of a batch; see `Observed.posterior_mean`."""

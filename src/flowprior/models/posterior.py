@@ -11,6 +11,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from flowprior.models.gaussian import Gaussian
+    from flowprior.operators.base import Operator
 
 
 @dataclass(frozen=True)
@@ -19,15 +20,19 @@ class Observed:
 
     Attributes:
         gaussian: of the images.
-        forward: A (M, D).
+        operator: A.
         cross: C A^T (D, M).
         gram: A C A^T (M, M).
     """
 
     gaussian: Gaussian
-    forward: Tensor
+    operator: Operator
     cross: Tensor
     gram: Tensor
+
+    def measured(self, images: Tensor) -> Tensor:
+        """A x, flat (n, M), of flat images (n, D)."""
+        return self.operator.A(images.reshape(-1, *self.gaussian.shape)).flatten(1)
 
     def posterior(self, noise_std: float) -> Posterior:
         """What posteriors under noise of one size need, whatever the measurements.
@@ -64,7 +69,7 @@ class Posterior:
         """
         seen = self.observed
         mean = seen.gaussian.mean
-        residual = y.detach().cpu().double().flatten(1) - mean @ seen.forward.T
+        residual = y.detach().cpu().double().flatten(1) - seen.measured(mean[None])
         solution = torch.linalg.lu_solve(self.factors, self.pivots, residual.T)
         return (mean[:, None] + seen.cross @ solution).T.reshape(-1, *seen.gaussian.shape).to(y)
 
@@ -102,7 +107,7 @@ class Posterior:
         """
         seen, gaussian = self.observed, self.observed.gaussian
         prior = gaussian.coloured(noise[:, : len(gaussian.mean)].cpu()).flatten(1)
-        measured = prior @ seen.forward.T + self.noise_std * noise[:, len(gaussian.mean) :].cpu().double()
+        measured = seen.measured(prior) + self.noise_std * noise[:, len(gaussian.mean) :].cpu().double()
         residual = y.detach().cpu().double().flatten(1) - measured
         correction = seen.cross @ torch.linalg.lu_solve(self.factors, self.pivots, residual.T)
         return (prior + correction.T).reshape(-1, *gaussian.shape).to(y)

@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 
 from flowprior.optim.line_search import Line, advance, begin
-from flowprior.optim.search import Objective, Recorder, Searched, SearchSettings, Terms, finite_rows
+from flowprior.optim.search import PATIENCE, Objective, Recorder, Searched, SearchSettings, Terms, finite_rows
 from flowprior.optim.stages import Stage
 
-#: Accepted steps over which progress is judged.
-_PATIENCE = 10
 _ALL = slice(None)
 
 
@@ -32,7 +30,7 @@ class _Searching(NamedTuple):
     slope: Tensor
     pairs: Tensor  # (n, 2, m, D): the last m accepted steps and the gradient's changes over them, in a ring
     newest: Tensor  # (n,): where in its ring a row's newest pair is
-    past: Tensor  # (n, _PATIENCE): the values before the last accepted steps, newest last
+    past: Tensor  # (n, PATIENCE): the values before the last accepted steps, newest last
     line: Line
 
     def at(self, keep: Tensor) -> _Searching:
@@ -59,6 +57,7 @@ def lbfgs(stage: Stage, start: Tensor, settings: SearchSettings, recorder: Recor
     alive = torch.isfinite(kept.loss) & finite_rows(gradient)
     spent = alive.float()
     recorder.record(0, kept)
+    converged = alive & (gradient.flatten(1).abs().amax(1) == 0)
     now = _first(start, kept.loss, gradient, settings).at(alive & (gradient.flatten(1).abs().amax(1) > 0))
     epsilon = 10 * torch.finfo(start.dtype).eps
     done = 0
@@ -80,6 +79,9 @@ def lbfgs(stage: Stage, start: Tensor, settings: SearchSettings, recorder: Recor
         # Nothing but steps into the non-finite: not the end of a search, but its failure.
         alive[now.rows[fail & now.line.undefined]] = False
         stop = fail | (accept & (now.past[:, 0] - now.value <= settings.tolerance * now.value.abs()))
+        # What the quadratic model promises is -slope / 2: a search that finds nothing at a kink is still promised much.
+        still = torch.where(fail, -now.slope / 2, now.past[:, 0] - now.value)
+        converged[now.rows] = still <= settings.judged * now.value.abs()
         if bool(stop.any()):
             now = now.at(~stop)
         if recorder.wants(done):
@@ -87,7 +89,7 @@ def lbfgs(stage: Stage, start: Tensor, settings: SearchSettings, recorder: Recor
         recorder.progress(done)
     recorder.record(done, kept)
     recorder.progress(stage.steps)
-    return Searched(iterates, kept.images, alive, spent, int(spent.max()) if len(spent) else 0)
+    return Searched(iterates, kept.images, alive, converged, spent, int(spent.max()) if len(spent) else 0)
 
 
 def _evaluate(objective: Objective, x: Tensor, rows: Tensor | slice) -> tuple[Terms, Tensor]:
@@ -102,7 +104,7 @@ def _first(start: Tensor, loss: Tensor, gradient: Tensor, settings: SearchSettin
     count, flat = len(start), gradient.flatten(1)
     value, slope = loss.detach().double(), -_dot(flat, flat)
     pairs = flat.new_zeros(count, 2, settings.history, flat.shape[1])
-    past = torch.full((count, _PATIENCE), torch.inf, dtype=torch.float64, device=start.device)
+    past = torch.full((count, PATIENCE), torch.inf, dtype=torch.float64, device=start.device)
     length = settings.learning_rate / flat.abs().amax(1).double().clamp_min(1e-30)
     rows = torch.arange(count, device=start.device)
     line = begin(length, value, slope)

@@ -14,6 +14,11 @@ from flowprior.models.precision import Precision
 from flowprior.registry import SettingsModel
 from flowprior.solvers.base import Context, Result, Trace
 
+#: Steps over which progress is judged.
+PATIENCE = 10
+#: The tolerance by which searches of a fixed number of steps are judged.
+JUDGED = 1e-5
+
 
 class SearchSettings(SettingsModel):
     """How an iterative solver searches. The defaults are a fast protocol; Chávez 2021: 1500 steps, 0.005, constant."""
@@ -28,11 +33,14 @@ class SearchSettings(SettingsModel):
         0.1, gt=0, description="Adam's rate at its peak; for lbfgs the largest change of a value in the first step"
     )
     schedule: Literal["constant", "cosine"] = Field(
-        "cosine", description="Adam's rate: constant, or cosine decay to zero"
+        "cosine", description="Adam's rate: constant, or cosine decay to zero at the last of `steps`"
     )
     history: int = Field(10, ge=1, description="lbfgs: pairs of steps and gradient changes remembered per image")
     tolerance: float = Field(
-        1e-5, ge=0, description="lbfgs: an image stops when ten steps gain less than this part of its loss"
+        1e-5,
+        ge=0,
+        description="an image has converged, and stops, where ten steps gain less than this part of its loss; 0: all "
+        "steps are taken",
     )
     stages: int = Field(1, ge=1, description="parts of equal steps, over which the data term grows to its full weight")
     first_data_weight: float = Field(1.0, gt=0, description="what the data term is multiplied by in the first stage")
@@ -41,6 +49,11 @@ class SearchSettings(SettingsModel):
         description="of the networks inside couplings where torch runs the flow (on a GPU); everything else, and the "
         "CPU's kernel, is float32",
     )
+
+    @property
+    def judged(self) -> float:
+        """The tolerance by which a search is said to have converged, where it may not stop for it as well."""
+        return self.tolerance or JUDGED
 
 
 class Terms(NamedTuple):
@@ -93,6 +106,7 @@ class Searched(NamedTuple):
         iterates: the last finite ones (N, ...).
         images: what they stand for (N, C, H, W), not clipped.
         alive: which rows stayed finite (N,).
+        converged: which rows would gain no more than the tolerance (N,).
         evaluations: network evaluations, per row (N,).
         steps: those of the row that took longest, without the last where it had no gradient.
     """
@@ -100,6 +114,7 @@ class Searched(NamedTuple):
     iterates: Tensor
     images: Tensor
     alive: Tensor
+    converged: Tensor
     evaluations: Tensor
     steps: int
 
@@ -134,7 +149,7 @@ def minimise(
     optimise = {"adam": adam, "lbfgs": lbfgs}[settings.optimiser]
     recorder = Recorder(context, finish, settings.steps, started)
     whole = torch.ones(len(start), dtype=torch.bool, device=start.device)
-    found = Searched(start, start, whole, torch.zeros((), device=start.device), 0)
+    found = Searched(start, start, whole, ~whole, torch.zeros((), device=start.device), 0)
     for stage in stages:
         recorder.begin(found.steps)
         now = optimise(stage, found.iterates, settings, recorder)
@@ -148,12 +163,18 @@ def minimise(
             torch.where(rows, now.iterates, found.iterates),
             torch.where(found.alive.reshape(-1, 1, 1, 1), now.images, found.images),
             found.alive & now.alive,
+            found.alive & now.converged,
             found.evaluations + found.alive * now.evaluations,
             now.steps,
         )
     status = tuple("ok" if good else "diverged" for good in found.alive.tolist())
     return Result(
-        finish(found.images).clamp(0, 1), status, found.evaluations.cpu(), recorder.seconds(), recorder.trace()
+        finish(found.images).clamp(0, 1),
+        status,
+        (found.converged & found.alive).cpu(),
+        found.evaluations.cpu(),
+        recorder.seconds(),
+        recorder.trace(),
     )
 
 

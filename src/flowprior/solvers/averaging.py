@@ -19,8 +19,9 @@ def averaged(copies: int, context: Context, search: Callable[[Context], Result])
         search: given a context for all rows, gives a result with `copies` rows per image.
 
     Returns:
-        One row per image: images averaged, evaluations added up, diverged if any copy was. The posterior of an image is
-        the mixture of its copies': samples side by side, variances added to the variance between copies.
+        One row per image: images averaged, evaluations added up, diverged if any copy was, converged if all have. The
+        posterior of an image is the mixture of its copies': samples side by side, variances added to the variance
+        between copies.
     """
     if copies == 1:
         return search(context)
@@ -36,6 +37,7 @@ def averaged(copies: int, context: Context, search: Callable[[Context], Result])
     return Result(
         _mean(result.images, copies),
         tuple("ok" if all(entry == "ok" for entry in group) else "diverged" for group in statuses),
+        result.converged.reshape(-1, copies).all(1),
         copies * _mean(result.evaluations, copies),
         result.seconds,
         Trace(

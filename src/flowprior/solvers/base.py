@@ -44,6 +44,8 @@ class Result:
     Attributes:
         images: (N, C, H, W) in [0, 1].
         status: "ok" or "diverged", one per image; a diverged image is its last finite iterate.
+        converged: whether a search would have gained no more than its tolerance (N,), bool, on the CPU; where not, more
+            steps would change the image. A closed form has converged, a diverged image has not.
         evaluations: network evaluations per image (forward and backward count as one) (N,).
         seconds: time that the batch took, observer excluded.
         trace: the way there.
@@ -53,6 +55,7 @@ class Result:
 
     images: Tensor
     status: tuple[str, ...]
+    converged: Tensor
     evaluations: Tensor
     seconds: float
     trace: Trace
@@ -216,4 +219,5 @@ def closed_form_result(images: Tensor, started: float, context: Context) -> Resu
     trace = Trace(
         torch.zeros(1), torch.tensor([seconds]), {name: value[None].cpu() for name, value in observed.items()}
     )
-    return Result(images, ("ok",) * len(images), torch.zeros(len(images)), seconds, trace)
+    whole = torch.ones(len(images), dtype=torch.bool)
+    return Result(images, ("ok",) * len(images), whole, torch.zeros(len(images)), seconds, trace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Literal
 
 import torch
@@ -22,12 +23,16 @@ from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.frozen import frozen
 from flowprior.solvers.memory import operator_key
 
+#: What stands for no noise at all: less makes a search slow, and its answer no better.
+EXACT_NOISE_STD = 0.003
+
 
 class MAP(Solver):
     """min_x ||A x - y||^2 / (2 sigma^2) - log p(x), log-determinant included.
 
     Where the measurement is noise-free, sigma is a small assumed noise; it may differ from the true one, because a
-    flow's density is not the truth either.
+    flow's density is not the truth either. By default the search begins at the best linear estimate under the flow's
+    own samples, and ends where it hardly gains any more: the mode itself is often worse than what lies on the way.
     """
 
     name = "map"
@@ -36,17 +41,25 @@ class MAP(Solver):
     class Settings(SearchSettings):
         """Settings of `map`."""
 
-        noise_std: NoiseStd = Field(0.02, gt=0, description="assumed noise of the measurement, on values in [0, 1]")
+        noise_std: NoiseStd = Field(
+            0.02, ge=0, description="assumed noise of the measurement, on values in [0, 1]; 0 stands for .003"
+        )
+        optimiser: Literal["adam", "lbfgs"] = Field("lbfgs", description="as in every search")
+        tolerance: float = Field(
+            1e-2, ge=0, description="an image stops where ten steps gain less than this part of its loss; 0: never"
+        )
         learning_rate: float = Field(0.01, gt=0, description="Adam's rate, at its peak, on values in [0, 1]")
         start: Literal["measurement", "pseudo_inverse", "zero_latent", "sample_moments"] = Field(
-            "zero_latent",
+            "sample_moments",
             description="first image: y itself, A_dagger y (near the answer where y has no noise, far from it where A "
             "hardly has an inverse and y has noise), G(0), or the posterior mean under the Gaussian with the "
             "mean and covariance of the flow's own samples; what of it no measurement enters is not counted in "
             "`seconds`",
         )
         samples: int = Field(8192, ge=2, description="how many samples the start 'sample_moments' takes")
-        samples_noise_std: NoiseStd = Field(0.03, gt=0, description="noise that the start 'sample_moments' assumes")
+        samples_noise_std: NoiseStd | None = Field(
+            None, gt=0, description="noise that the start 'sample_moments' assumes; left out: noise_std of each image"
+        )
         mirrors: Literal[1, 2, 4] = Field(
             1,
             description="average the solutions under the prior and under its mirror images: 2 left to right, 4 upside "
@@ -61,7 +74,9 @@ class MAP(Solver):
         """Search over x."""
         settings = self.settings
         copies = settings.mirrors
-        weight = 0.5 / self.value_per_image("noise_std", y, context).square().repeat_interleave(copies)
+        noise = self.value_per_image("noise_std", y, context)
+        noise = torch.where(noise == 0, EXACT_NOISE_STD, noise)
+        weight = 0.5 / noise.square().repeat_interleave(copies)
         many = y.repeat_interleave(copies, dim=0)
 
         mirror = torch.arange(len(many), device=y.device) % copies
@@ -76,29 +91,46 @@ class MAP(Solver):
 
         stages = stages_of(objective, settings)
         with frozen(prior, context, settings.precision) as fixed:
-            posterior = self._posterior(operator, fixed, context) if settings.start == "sample_moments" else None
+            at_noise = self._posteriors(operator, fixed, context, noise) if settings.start == "sample_moments" else {}
             started = time.perf_counter()
-            start = self._start(operator, y, fixed, posterior).repeat_interleave(copies, dim=0)
+            start = self._start(operator, y, fixed, noise, at_noise).repeat_interleave(copies, dim=0)
             if settings.start == "zero_latent" and copies > 1:
                 # Of each copy's own prior: the mirror image of G(0).
                 start = _mirrored(start, mirror)
             return averaged(copies, context, lambda rows: minimise(stages, start, settings, rows, finish, started))
 
-    def _posterior(self, operator: Operator, prior: FlowLike, context: Context) -> Posterior:
+    def _posteriors(
+        self, operator: Operator, prior: FlowLike, context: Context, noise: Tensor
+    ) -> dict[float, Posterior]:
+        """For each noise that an image's start assumes, what posterior means under it need."""
         settings = self.settings
         samples = (settings.samples, context.seed, settings.precision)
         gaussian = context.remembered(
             ("sample_moments", *samples), lambda: sample_moments(prior, settings.samples, context.seed)
         )
-        return context.remembered(
-            ("sample_posterior", *samples, settings.mirrors, settings.samples_noise_std, operator_key(operator)),
-            lambda: gaussian.mirrored(settings.mirrors).observed(operator).posterior(settings.samples_noise_std),
+        observed = context.remembered(
+            ("sample_observed", *samples, settings.mirrors, operator_key(operator)),
+            lambda: gaussian.mirrored(settings.mirrors).observed(operator),
         )
+        assumed = [settings.samples_noise_std] if settings.samples_noise_std else noise.unique().tolist()
+        return {
+            std: context.remembered(
+                ("sample_posterior", *samples, settings.mirrors, std, operator_key(operator)),
+                partial(observed.posterior, std),
+            )
+            for std in assumed
+        }
 
     @torch.no_grad()
-    def _start(self, operator: Operator, y: Tensor, prior: FlowLike, posterior: Posterior | None) -> Tensor:
-        if posterior is not None:
-            return posterior.mean(y).clamp(0, 1)
+    def _start(
+        self, operator: Operator, y: Tensor, prior: FlowLike, noise: Tensor, at_noise: dict[float, Posterior]
+    ) -> Tensor:
+        if at_noise:
+            start = y.new_empty(len(y), *operator.shape)
+            for std, posterior in at_noise.items():
+                rows = noise == std if self.settings.samples_noise_std is None else torch.ones_like(noise).bool()
+                start[rows] = posterior.mean(y[rows]).clamp(0, 1)
+            return start
         match self.settings.start:
             case "pseudo_inverse":
                 return operator.A_dagger(y).clone()

@@ -152,6 +152,7 @@ def _cut(result: Result, start: int, stop: int) -> Result:
         result,
         images=result.images[start:stop],
         status=result.status[start:stop],
+        converged=result.converged[start:stop],
         evaluations=result.evaluations[start:stop],
         std=None if result.std is None else result.std[start:stop],
         samples=None if result.samples is None else result.samples[start:stop],

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from flowprior.tensors import write_tensors
 from flowprior.training.flat import Flat
 from flowprior.training.trainable import Player
 
@@ -58,7 +59,6 @@ class RunState:
 
     def save(self, folder: Path, identity: str) -> None:
         """Write beside and rename, so that a kill in between leaves the last complete state."""
-        folder.mkdir(parents=True, exist_ok=True)
         tensors: dict[str, Tensor] = {}
         for name, module in self._modules():
             tensors |= {f"{name}/{key}": value.contiguous() for key, value in module.state_dict().items()}
@@ -74,9 +74,11 @@ class RunState:
             "history": self.history,
         }
         # One file holds both, so that tensors and facts can never be of different steps.
-        partial = folder / "state.safetensors.partial"
-        save_file({key: value.clone() for key, value in tensors.items()}, partial, {"facts": json.dumps(facts)})
-        partial.replace(folder / "state.safetensors")
+        write_tensors(
+            folder / "state.safetensors",
+            {key: value.clone() for key, value in tensors.items()},
+            {"facts": json.dumps(facts)},
+        )
 
     def resume(self, folder: Path, identity: str) -> bool:
         """Go on from a saved state, if there is one of the same run.
