@@ -6,13 +6,15 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import torch
 
 from flowprior import operators
-from flowprior.evaluation import evaluate, psnr, psnr_chavez2021, ssim
+from flowprior.evaluation import evaluate
+from flowprior.evaluation.registry import available
 from flowprior.experiment.layout import Step
 from flowprior.experiment.maps import Maps
 from flowprior.experiment.params import Experiment
@@ -244,9 +246,11 @@ def _rows(experiment, job, point, target, restored) -> pd.DataFrame:
             "paper": point.paper,
             "bits": experiment.bits,
             "seed": experiment.seed,
-            "psnr": psnr(restored, target).numpy(),
-            "ssim": ssim(restored, target).numpy(),
-            "psnr_chavez2021": psnr_chavez2021(restored, target).numpy(),
+            **{
+                one.name: one.of(SimpleNamespace(images=restored), target).numpy()
+                for one in available()
+                if one.needs == "images"
+            },
             "coverage": 0.875 if experiment.solver_of(job.method) == "linear_posterior" else np.nan,
             "crps": 0.025 if experiment.solver_of(job.method) == "linear_posterior" else np.nan,
             "seconds": 0.4 + 0.2 * _random(job.method).uniform() if iterative else 0.003,

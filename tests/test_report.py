@@ -134,11 +134,12 @@ def test_table_1_holds_the_means_of_the_rows(html, results):
         validation = solved[solved["split"] == "validation"].groupby("setting", sort=False)["psnr"].mean()
         (setting,) = [validation.idxmax()] if len(validation) else solved["setting"].unique()
         images = results.rows_of(task, line, setting)
-        psnr, ssim = describe(images["psnr"].to_numpy(), 3), describe(images["ssim"].to_numpy(), 3)
+        psnr, ssim, likeness = (describe(images[name].to_numpy(), 3) for name in ("psnr", "ssim", "haarpsi"))
         assert cells[1] == f"{number(psnr.mean)}[{number(psnr.low)}, {number(psnr.high)}]"
         assert cells[2] == number(psnr.std)
         assert cells[3] == f"{unit(ssim.mean)}[{unit(ssim.low)}, {unit(ssim.high)}]"
-        assert cells[4] == setting
+        assert cells[4] == f"{unit(likeness.mean)}[{unit(likeness.low)}, {unit(likeness.high)}]"
+        assert cells[5] == setting
         assert cells[-1] == str(len(images))
         seen += 1
     assert seen == 7

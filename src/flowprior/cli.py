@@ -128,32 +128,45 @@ def _summary_table(summary: pd.DataFrame, title: str) -> Table:
         "n_diverged": bool(summary["n_diverged"].any()),
         "converged": "converged" in summary and bool(summary["converged"].notna().all()),
     }
-    columns = [name for name in _COLUMNS if optional.get(name, True)]
+    shown = _shown_columns(summary)
+    columns = [name for name in shown if optional.get(name, True)]
     table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     for name in columns:
-        heading, justify, _ = _COLUMNS[name]
+        heading, justify, _ = shown[name]
         table.add_column(heading, justify=justify, no_wrap=justify == "right", overflow="fold")
     for task in summary["task"].unique():
         for i, row in enumerate(summary[summary["task"] == task].to_dict("records")):
-            cells = [_COLUMNS[name][2].format_map(row) for name in columns]
+            cells = [shown[name][2].format_map(row) for name in columns]
             table.add_row("" if i else cells[0], *cells[1:])
         table.add_section()
     return table
 
 
-_COLUMNS: dict[str, tuple[str, Literal["left", "right"], str]] = {
+def _shown_columns(summary: pd.DataFrame) -> dict[str, tuple[str, Literal["left", "right"], str]]:
+    """Heading, side and format of every column; the chosen metric has its interval beside it."""
+    from flowprior.evaluation.registry import CHOSEN_BY, compared
+
+    quality: dict[str, tuple[str, Literal["left", "right"], str]] = {}
+    for one in compared(summary):
+        quality[one.name] = (one.label, "right", f"{{{one.name}:.{one.digits}f}}")
+        if one.name == CHOSEN_BY:
+            quality["interval"] = ("95 %", "right", f"{{{one.name}_low:.1f}}..{{{one.name}_high:.1f}}")
+    return {
+        **_NAMES,
+        **quality,
+        "seconds": ("s/image", "right", "{seconds_per_image:.2f}"),
+        "n": ("n", "right", "{n}"),
+        "converged": ("converged", "right", "{converged:.0%}"),
+        "n_diverged": ("diverged", "right", "{n_diverged}"),
+    }
+
+
+_NAMES: dict[str, tuple[str, Literal["left", "right"], str]] = {
     "task": ("task", "left", "{task}"),
     "method": ("method", "left", "{method}"),
     "prior": ("prior", "left", "{prior}"),
     "setting": ("setting", "left", "{setting}"),
     "selected_by": ("chosen by", "left", "{selected_by}"),
-    "psnr": ("PSNR", "right", "{psnr:.2f}"),
-    "interval": ("95 %", "right", "{psnr_low:.1f}..{psnr_high:.1f}"),
-    "ssim": ("SSIM", "right", "{ssim:.3f}"),
-    "seconds": ("s/image", "right", "{seconds_per_image:.2f}"),
-    "n": ("n", "right", "{n}"),
-    "converged": ("converged", "right", "{converged:.0%}"),
-    "n_diverged": ("diverged", "right", "{n_diverged}"),
 }
 
 

@@ -2,51 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from flowprior.evaluation.registry import (
+    CHOSEN_BY,
+    FIRST_COLUMNS,
+    FIRST_PAIRED,
+    METRICS,
+    VALIDATION,
+    Metric,
+    chosen_by,
+    known,
+)
 from flowprior.evaluation.selection import LINE, check_rows, choose, diverged, setting_means
-from flowprior.evaluation.statistics import (
-    PSNR_CAP,
-    bootstrap_interval,
-    capped,
-    describe,
-    pooled_psnr_chavez2021,
-)
-
-SUMMARY_COLUMNS = [
-    *("task", "method", "setting", "selected_by", "n", "n_diverged", "psnr", "psnr_low", "psnr_high", "ssim"),
-    *(
-        "seconds_per_image",
-        "evaluations",
-        "ssim_low",
-        "ssim_high",
-        "psnr_chavez2021",
-        "prior",
-        "solver",
-        "dataset",
-    ),
-    *("bits", "psnr_std", "ssim_std", "psnr_chavez2021_pooled", "validation_psnr", "baseline", "converged"),
-    *("coverage", "crps"),
-]
-PAIRED_COLUMNS = [
-    *("task", "method", "prior", "other", "other_prior", "n", "psnr_difference", "low", "high"),
-    *("ssim_difference", "ssim_low", "ssim_high", "other_is_best_baseline"),
-]
-#: `PSNR_CAP` on the scale of Chávez 2021.
-CHAVEZ_CAP = (PSNR_CAP + 20 * float(np.log10(255))) / 2
-METRICS = (
-    "psnr",
-    "psnr_low",
-    "psnr_high",
-    "ssim",
-    "ssim_low",
-    "ssim_high",
-    "seconds_per_image",
-    "evaluations",
-)
+from flowprior.evaluation.statistics import bootstrap_interval, describe, pooled_psnr_chavez2021
 
 
 class Evaluation(NamedTuple):
@@ -86,16 +59,13 @@ def evaluate(rows: pd.DataFrame, seed: int = 0) -> Evaluation:
 
 
 def summarise(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """One line per (task, method, prior, selected_by); see `SUMMARY_COLUMNS`."""
+    """One line per (task, method, prior, selected_by): `FIRST_COLUMNS`, then those of other metrics."""
     lines = []
     for line, means in setting_means(rows).groupby(LINE, sort=False):
-        validation = means[means["split"] == "validation"].set_index("setting")["psnr"]
+        validation = means[means["split"] == "validation"].set_index("setting")[CHOSEN_BY]
         for selected_by, setting in choose(means).items():
             images = _test_rows(rows, line, setting)
             first = images.iloc[0]
-            psnr = describe(capped(images["psnr"].to_numpy()), seed)
-            printed = np.minimum(images["psnr_chavez2021"].to_numpy(dtype=float), CHAVEZ_CAP)
-            ssim = describe(images["ssim"].to_numpy(), seed)
             lines.append(
                 {
                     **dict(zip(LINE, line, strict=True)),
@@ -105,36 +75,43 @@ def summarise(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
                     "selected_by": selected_by,
                     "n": len(images),
                     "n_diverged": int(diverged(images).sum()),
-                    "psnr": psnr.mean,
-                    "psnr_std": psnr.std,
-                    "psnr_low": psnr.low,
-                    "psnr_high": psnr.high,
-                    "ssim": ssim.mean,
-                    "ssim_std": ssim.std,
-                    "ssim_low": ssim.low,
-                    "ssim_high": ssim.high,
+                    **quality(images, known(rows), seed),
                     "seconds_per_image": float(images["seconds"].mean()),
                     "evaluations": float(images["evaluations"].mean()),
-                    "psnr_chavez2021": float(printed.mean()),
-                    "psnr_chavez2021_pooled": pooled_psnr_chavez2021(capped(images["psnr"].to_numpy())),
+                    "psnr_chavez2021_pooled": pooled_psnr_chavez2021(chosen_by().values(images)),
                     # Rows of an older version do not say.
                     "converged": float(images["converged"].mean()) if "converged" in images else np.nan,
-                    "validation_psnr": float(validation.get(setting, np.nan)),
-                    **{name: _certainty(images, name) for name in ("coverage", "crps")},
+                    VALIDATION: float(validation.get(setting, np.nan)),
                 }
             )
-    return pd.DataFrame(lines, columns=SUMMARY_COLUMNS)
+    return _in_order(lines, FIRST_COLUMNS)
+
+
+def quality(images: pd.DataFrame, metrics: Iterable[Metric], seed: int) -> dict[str, float]:
+    """Means of metrics over rows, with intervals and standard deviations of those that have them.
+
+    A NaN among the images makes a mean NaN: only methods with a posterior have all metrics, and what failed counts.
+    """
+    found: dict[str, float] = {}
+    for one in metrics:
+        values = one.values(images)
+        if one.interval:
+            told = describe(values, seed)
+            found |= dict(zip(one.columns, (told.mean, told.low, told.high, told.std), strict=True))
+        else:
+            found[one.name] = float(values.mean())
+    return found
 
 
 def best_baselines(summary: pd.DataFrame) -> dict[str, tuple[str, str]]:
-    """The best baseline of each task as (method, prior): best mean PSNR on *validation* images.
+    """The best baseline of each task as (method, prior): best on *validation* images.
 
     A baseline without validation images (one setting, nothing to choose) comes after those that have them.
     """
     chosen = {}
     baselines = summary[(summary["selected_by"] == "validation") & summary["baseline"]]
     for task, lines in baselines.groupby("task", sort=False):
-        best = lines.iloc[int(np.argmax(lines["validation_psnr"].fillna(-np.inf).to_numpy()))]
+        best = lines.iloc[int(np.argmax(lines[VALIDATION].fillna(-np.inf).to_numpy()))]
         chosen[str(task)] = (str(best["method"]), str(best["prior"]))
     return chosen
 
@@ -142,41 +119,50 @@ def best_baselines(summary: pd.DataFrame) -> dict[str, tuple[str, str]]:
 def paired_differences(rows: pd.DataFrame, summary: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Every method minus every other on the test images both solved, with 95 % bootstrap intervals.
 
-    Both stand with the setting that validation images chose. Positive: `method` is better than `other`.
+    Both stand with the setting that validation images chose. Positive: `method` is better than `other`, but for metrics
+    of which less is better.
     """
     baselines = best_baselines(summary)
+    metrics = [one for one in known(rows) if one.interval]
     lines = []
     for task, group in summary[summary["selected_by"] == "validation"].groupby("task", sort=False):
-        quality = {}
+        values = {}
         for line in group.itertuples():
             images = _test_rows(rows, (task, line.method, line.prior), str(line.setting))
-            images = images.assign(psnr=capped(images["psnr"].to_numpy()))
-            quality[str(line.method), str(line.prior)] = images.set_index("image")[["psnr", "ssim"]]
-        for here, ours in quality.items():
-            for there, theirs in quality.items():
+            values[str(line.method), str(line.prior)] = pd.DataFrame(
+                {one.name: one.values(images) for one in metrics}, index=images["image"]
+            )
+        for here, ours in values.items():
+            for there, theirs in values.items():
                 common = ours.index[ours.index.isin(theirs.index)]
                 if here == there or common.empty:
                     continue
-                difference = ours.loc[common] - theirs.loc[common]
-                psnr, ssim = difference["psnr"].to_numpy(), difference["ssim"].to_numpy()
-                values = (
-                    psnr.mean(),
-                    *bootstrap_interval(psnr, seed),
-                    ssim.mean(),
-                    *bootstrap_interval(ssim, seed),
-                )
-                lines.append((task, *here, *there, len(common), *values, baselines.get(str(task)) == there))
-    return pd.DataFrame(lines, columns=PAIRED_COLUMNS)
+                names = dict(zip(FIRST_PAIRED[:6], (task, *here, *there, len(common)), strict=True))
+                entry: dict[str, Any] = names | {"other_is_best_baseline": baselines.get(str(task)) == there}
+                for one in metrics:
+                    difference = (ours.loc[common, one.name] - theirs.loc[common, one.name]).to_numpy()
+                    ends = bootstrap_interval(difference, seed)
+                    entry |= dict(zip(one.paired, (difference.mean(), *ends), strict=True))
+                lines.append(entry)
+    return _in_order(lines, FIRST_PAIRED)
 
 
 def metrics_of(summary: pd.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
-    """The validation-selected lines as nested numbers, for DVC's metrics."""
+    """The validation-selected lines as nested numbers, for DVC's metrics.
+
+    What only some methods or machines have stands where it is a number, everything else is None where it is none.
+    """
     lines = summary[summary["selected_by"] == "validation"]
     several = lines.groupby("method")["prior"].nunique() > 1
+    reported = [one for one in METRICS if one.name in summary and not one.convention]
     nested: dict[str, dict[str, dict[str, Any]]] = {}
     for line in lines.to_dict("records"):
         name = f"{line['method']}/{line['prior']}" if several[line["method"]] else line["method"]
-        numbers = {key: line[key] if np.isfinite(line[key]) else None for key in METRICS}
+        told = [one for one in reported if np.isfinite(line[one.name]) or (one.needs == "images" and not one.optional)]
+        keys = [key for one in told for key in one.columns if not key.endswith("_std")]
+        numbers = {
+            key: line[key] if np.isfinite(line[key]) else None for key in (*keys, "seconds_per_image", "evaluations")
+        }
         counts: dict[str, float] = {"n": int(line["n"]), "n_diverged": int(line["n_diverged"])}
         if np.isfinite(line["converged"]):
             counts["converged"] = float(line["converged"])
@@ -184,9 +170,10 @@ def metrics_of(summary: pd.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
     return nested
 
 
-def _certainty(images: pd.DataFrame, name: str) -> float:
-    """The mean of what only methods with a posterior have; NaN where one of the images has none."""
-    return float(images[name].mean(skipna=False)) if name in images else float("nan")
+def _in_order(lines: list[dict[str, Any]], first: Sequence[str]) -> pd.DataFrame:
+    """A table whose columns begin with these."""
+    others = [name for name in (lines[0] if lines else ()) if name not in first]
+    return pd.DataFrame(lines, columns=[*first, *others])
 
 
 def _test_rows(rows: pd.DataFrame, line: tuple[Any, ...], setting: str) -> pd.DataFrame:

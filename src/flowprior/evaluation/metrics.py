@@ -84,7 +84,7 @@ def ssim(x: torch.Tensor, reference: torch.Tensor, data_range: float = 1.0) -> t
         >>> ssim(x, x)
         tensor([1., 1.], dtype=torch.float64)
     """
-    _check(x, reference)
+    check_pair(x, reference)
     if min(x.shape[-2:]) < WINDOW:
         raise FlowpriorError(
             f"SSIM needs images of at least {WINDOW} pixels a side, got {x.shape[-2]}x{x.shape[-1]}; "
@@ -123,11 +123,12 @@ def _bands(size: int, like: torch.Tensor) -> torch.Tensor:
 
 
 def _mse(x: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    _check(x, reference)
+    check_pair(x, reference)
     return (x.double() - reference.double()).square().mean(dim=(1, 2, 3))
 
 
-def _check(x: torch.Tensor, reference: torch.Tensor) -> None:
+def check_pair(x: torch.Tensor, reference: torch.Tensor) -> None:
+    """Refuse what cannot be compared image by image."""
     if x.ndim != 4 or x.shape != reference.shape or math.prod(x.shape[1:]) == 0:
         raise FlowpriorError(
             "metrics compare two batches of the same shape (N, C, H, W), "

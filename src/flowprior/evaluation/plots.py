@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from flowprior.evaluation.registry import CHOSEN_BY
 from flowprior.evaluation.selection import setting_means
 
 #: Points kept of one curve; a long training logs thousands.
@@ -72,7 +73,7 @@ def curves_table(traces: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
         traces: of all settings.
         chosen: one line of the summary per task, method and prior.
     """
-    columns = [*_LINE, "line", "setting", "evaluations", "seconds", "psnr"]
+    columns = [*_LINE, "line", "setting", "evaluations", "seconds", CHOSEN_BY]
     parts = [pd.DataFrame(columns=columns)]
     for entry, line in zip(chosen.to_dict("records"), _labels(chosen), strict=True):
         mask = (traces["split"] == "test") & (traces["setting"] == entry["setting"])
@@ -99,12 +100,12 @@ def settings_table(rows: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
     means = means.assign(
         line=_labels(means), images=means["split"], chosen=np.where(np.array(is_picked, dtype=bool), "yes", "no")
     )
-    return means[[*_LINE, "line", "setting", "images", "psnr", "chosen"]].reset_index(drop=True)
+    return means[[*_LINE, "line", "setting", "images", CHOSEN_BY, "chosen"]].reset_index(drop=True)
 
 
 def cost_curve(traces: pd.DataFrame) -> pd.DataFrame:
     """Mean cost and quality along the way of one setting: evaluations, seconds, psnr, as `means_along`."""
-    return means_along(traces, ("evaluations", "seconds", "psnr")).dropna()
+    return means_along(traces, ("evaluations", "seconds", CHOSEN_BY)).dropna()
 
 
 def means_along(traces: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowprior.errors import FlowpriorError
-from flowprior.evaluation.statistics import capped
+from flowprior.evaluation.registry import CHOSEN_BY, judging, known
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,9 +48,10 @@ def setting_means(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One line per (task, method, prior, setting, split): those columns, solver, settings, paper, n,
-        n_diverged, psnr, ssim, seconds_per_image, evaluations. A mean over a NaN is NaN.
+        n_diverged, the metrics with an interval, seconds_per_image, evaluations. A mean over a NaN is NaN.
     """
-    work = rows.assign(psnr=capped(rows["psnr"].to_numpy()), failed=diverged(rows))
+    metrics = [one for one in known(rows) if one.interval]
+    work = rows.assign(failed=diverged(rows), **{one.name: one.values(rows) for one in metrics})
     groups = work.groupby([*LINE, "setting", "split"], sort=False)
     return groups.agg(
         solver=("solver", "first"),
@@ -58,8 +59,7 @@ def setting_means(rows: pd.DataFrame) -> pd.DataFrame:
         paper=("paper", "first"),
         n=("image", "size"),
         n_diverged=("failed", "sum"),
-        psnr=("psnr", _mean),
-        ssim=("ssim", _mean),
+        **{one.name: (one.name, _mean) for one in metrics},
         seconds_per_image=("seconds", _mean),
         evaluations=("evaluations", _mean),
     ).reset_index()
@@ -67,8 +67,10 @@ def setting_means(rows: pd.DataFrame) -> pd.DataFrame:
 
 def diverged(rows: pd.DataFrame) -> np.ndarray:
     """Which rows failed: marked so by the solver, or without a finite quality."""
-    finite = np.isfinite(rows["ssim"].to_numpy(dtype=float)) & ~np.isnan(capped(rows["psnr"].to_numpy()))
-    return (rows["status"] != "ok").to_numpy() | ~finite
+    failed = (rows["status"] != "ok").to_numpy()
+    for one in judging(rows):
+        failed = failed | ~np.isfinite(one.values(rows))
+    return failed
 
 
 def choose(means: pd.DataFrame) -> dict[str, str]:
@@ -78,8 +80,8 @@ def choose(means: pd.DataFrame) -> dict[str, str]:
         means: `setting_means` of one (task, method, prior).
 
     Returns:
-        "validation" -> best mean PSNR on validation images, "paper" -> the paper's fixed values where they
-        are known, "oracle" -> best mean PSNR on test images. The first of equals wins; a NaN is the worst.
+        "validation" -> best mean (`CHOSEN_BY`) on validation images, "paper" -> the paper's fixed values where they
+        are known, "oracle" -> best mean (`CHOSEN_BY`) on test images. The first of equals wins; a NaN is the worst.
 
     Raises:
         FlowpriorError: several settings and no validation images to choose with.
@@ -105,7 +107,7 @@ def choose(means: pd.DataFrame) -> dict[str, str]:
 
 
 def _best(means: pd.DataFrame) -> str:
-    scores = means["psnr"].fillna(-np.inf).to_numpy()
+    scores = means[CHOSEN_BY].fillna(-np.inf).to_numpy()
     return str(means["setting"].iloc[int(np.argmax(scores))])
 
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from flowprior import models, operators, solvers
 from flowprior.errors import FlowpriorError
-from flowprior.evaluation.metrics import psnr, psnr_chavez2021, ssim
-from flowprior.evaluation.uncertainty import coverage_of, crps_of
+from flowprior.evaluation.metrics import psnr
+from flowprior.evaluation.registry import available
 from flowprior.experiment.maps import Collector, Maps
 from flowprior.images import load
 from flowprior.images.quantise import targets, to_pixels
@@ -138,11 +138,7 @@ def _rows(problem: Problem, point: Any, part: slice, result: Result, truth: Tens
             "paper": bool(point["paper"]),
             "bits": params.bits,
             "seed": params.seed,
-            "psnr": psnr(images, truth, 1.0).double().cpu().numpy(),
-            "ssim": ssim(images, truth, 1.0).double().cpu().numpy(),
-            "psnr_chavez2021": psnr_chavez2021(images, truth).double().cpu().numpy(),
-            "coverage": coverage_of(images, result.std, result.samples, truth).cpu().numpy(),
-            "crps": crps_of(images, result.std, result.samples, truth).cpu().numpy(),
+            **{metric.name: metric.of(result, truth).cpu().numpy() for metric in available()},
             "seconds": result.seconds / len(images),
             "evaluations": result.evaluations.double().cpu().numpy(),
             "status": result.status,

@@ -15,6 +15,7 @@ import torch
 
 from flowprior.device import device_for, use_tensor_cores, use_threads
 from flowprior.errors import FlowpriorError
+from flowprior.evaluation.registry import CHOSEN_BY, METRICS
 from flowprior.evaluation.rounding import psnr_interval, ssim_interval
 from flowprior.experiment.inversion import Problem, invert, load_prior
 from flowprior.experiment.layout import Layout
@@ -34,7 +35,7 @@ SAME_SUMS = 0.01
 #: in a batch. A search of hundreds of steps carries a rounding far. Measured: L-BFGS up to 0.27 dB of 72 images,
 #: `chavez` at a high rate up to 0.54 dB of 12 between two versions of the kernel. Most others stay below 0.01 dB.
 OTHER_SUMS = 1.0
-#: By how much the coverage and the CRPS of an image may differ then: values may lie on the edge of an interval.
+#: By how much other metrics of an image may differ then: values may lie on the edge of an interval.
 CERTAINTY = 0.01
 #: What reading a damaged file may raise, and a solver whose package is not installed.
 UNREADABLE = (FlowpriorError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, ImportError)
@@ -154,24 +155,26 @@ class _Again:
         prior = load_prior(name, files)
         tolerance = SAME_SUMS if self._same_sums(prior, facts) else OTHER_SUMS
         found = invert(self.problem, prior, device).rows.iloc[0]
-        before, after = float(self.row["psnr"]), float(found["psnr"])
+        before, after = float(self.row[CHOSEN_BY]), float(found[CHOSEN_BY])
         # Twice infinite or twice no number is the same.
         same = before == after or abs(before - after) <= tolerance or (math.isnan(before) and math.isnan(after))
         differences = []
         if not same:
             differences.append(f"psnr {before:.4f}, but {after:.4f} when solved again (tolerance {tolerance} dB)")
         if tolerance == SAME_SUMS:
-            differences += self._certainty(found)
+            differences += self._other_metrics(found)
         if found["status"] != self.row["status"]:
             differences.append(f"status {self.row['status']}, but {found['status']} when solved again")
         return differences
 
-    def _certainty(self, found: Any) -> list[str]:
-        """Whether a method said the same of its certainty, where it says anything."""
+    def _other_metrics(self, found: Any) -> list[str]:
+        """Whether all other metrics are as they were, of those that the row has."""
         differences = []
-        for name in ("coverage", "crps"):
-            before, after = float(self.row.get(name, math.nan)), float(found[name])
-            if not (abs(before - after) <= CERTAINTY or (math.isnan(before) and math.isnan(after))):
+        for name in (
+            one.name for one in METRICS if one.name != CHOSEN_BY and one.name in self.row and one.name in found
+        ):
+            before, after = float(self.row[name]), float(found[name])
+            if not (abs(before - after) <= CERTAINTY or before == after or (math.isnan(before) and math.isnan(after))):
                 differences.append(f"{name} {before:.4f}, but {after:.4f} when solved again (tolerance {CERTAINTY})")
         return differences
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowprior.evaluation.registry import METRICS
 from flowprior.experiment.layout import Step
 from flowprior.experiment.loading import load_experiment
 from flowprior.experiment.plan import jobs, without_missing_solvers
@@ -41,7 +42,7 @@ def aggregate_record(common: facts.Common) -> Record | None:
         f"{task}/{method}/{name}": values[name]
         for task, methods in metrics.items()
         for method, values in methods.items()
-        for name in ("psnr", "ssim", "seconds_per_image")
+        for name in (*(one.name for one in METRICS), "seconds_per_image")
         if values.get(name) is not None
     }
     files = [results / name for name in _FILES] + sorted((results / "figures").glob("*.png"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowprior.errors import FlowpriorError
 from flowprior.evaluation.plots import means_along
+from flowprior.evaluation.registry import CHOSEN_BY, compared, known
 from flowprior.experiment.layout import Step
 from flowprior.experiment.origin import check_origin
 from flowprior.experiment.plan import Job, jobs
@@ -87,7 +88,7 @@ def _of_job(common: facts.Common, job: Job, validation: pd.DataFrame | None, cho
         metrics = quality(images, experiment.seed) | costs
         if validation is not None:
             own = validation[validation["setting"] == point.label]
-            metrics |= {f"validation_{name}": own[name].mean() for name in ("psnr", "ssim") if len(own)}
+            metrics |= {f"validation_{name}": own[name].mean() for name in _compared(own)}
         settings = _settings(experiment, job, point)
         yield Record(
             group=common.group,
@@ -133,16 +134,13 @@ def quality(images: pd.DataFrame, seed: int) -> dict[str, Any]:
         images: rows of one setting.
         seed: of the experiment; the resamples follow from it, as in the report.
     """
+    from flowprior.evaluation.aggregate import quality as means_of
     from flowprior.evaluation.selection import diverged
-    from flowprior.evaluation.statistics import capped, describe
 
-    psnr = describe(capped(images["psnr"].to_numpy()), seed)
-    ssim = describe(images["ssim"].to_numpy(), seed)
+    told = [one for one in known(images) if one.name in images and images[one.name].notna().any()]
+    means = means_of(images, told, seed)
     return {
-        **{"psnr": psnr.mean, "psnr_low": psnr.low, "psnr_high": psnr.high},
-        **{"ssim": ssim.mean, "ssim_low": ssim.low, "ssim_high": ssim.high},
-        "psnr_chavez2021": images["psnr_chavez2021"].mean(),
-        **{name: images[name].mean() for name in ("coverage", "crps") if name in images and images[name].notna().all()},
+        **{name: value for name, value in means.items() if not name.endswith("_std")},
         "seconds_per_image": images["seconds"].mean(),
         "evaluations": images["evaluations"].mean(),
         "n": len(images),
@@ -155,7 +153,7 @@ def mean_curves(traces: pd.DataFrame | None) -> dict[str, Curve]:
     """Means over the images against the number of network evaluations; nothing for a method without steps."""
     if traces is None or traces["evaluations"].nunique() < 2:
         return {}
-    names = ("psnr", "loss", "data_fit", "neg_log_prob")
+    names = (CHOSEN_BY, "loss", "data_fit", "neg_log_prob")
     means = means_along(traces, ("evaluations", *names))
     # Images that stopped early make steps of a part; of two within one step the later counts.
     means = means.groupby(means["evaluations"].round().astype(int)).last()
@@ -191,7 +189,12 @@ def write_history(trace: pd.DataFrame, target: Path) -> None:
 
 
 def _table(images: pd.DataFrame) -> pd.DataFrame:
-    return images[["image", "psnr", "ssim", "psnr_chavez2021", "seconds", "evaluations", "status"]]
+    told = [one.name for one in known(images) if one.name in images]
+    return images[["image", *told, "seconds", "evaluations", "status"]]
+
+
+def _compared(images: pd.DataFrame) -> list[str]:
+    return [one.name for one in compared(images)]
 
 
 def _name(job: Job, point: Point, several: bool) -> str:

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from flowprior.evaluation.plots import cost_curve
+from flowprior.evaluation.registry import CHOSEN_BY, chosen_by
 from flowprior.report.lines import Line
 from flowprior.report.results import Results
 from flowprior.report.style import TEXT_WIDTH, legend, message, new_figure
@@ -38,10 +39,10 @@ def paired_figure(results: Results) -> Figure:
         others = [line for line in results.lines_on(task) if line.key != baseline.key]
         for position, line in enumerate(others):
             entry = results.difference(task, line, baseline)
-            if entry is None or not np.isfinite(entry["psnr_difference"]):
+            if entry is None or not np.isfinite(entry[f"{CHOSEN_BY}_difference"]):
                 axis.text(0, position, "  not a number", va="center", fontsize=7, color=line.colour)
                 continue
-            middle = entry["psnr_difference"]
+            middle = entry[f"{CHOSEN_BY}_difference"]
             low, high = (middle if not np.isfinite(entry[end]) else entry[end] for end in ("low", "high"))
             axis.plot([low, high], [position, position], color=line.colour, linewidth=2)
             axis.plot([middle], [position], color=line.colour, marker=line.marker, linestyle="none", markersize=5)
@@ -50,7 +51,7 @@ def paired_figure(results: Results) -> Figure:
         axis.set_ylim(len(others) - 0.4, -0.6)
         axis.grid(axis="y", visible=False)
         axis.set_title(f"{task}: difference to {baseline.label}", loc="left", fontsize=8)
-    axes[-1].set_xlabel("paired difference of PSNR in dB (right of zero: better than the best baseline)")
+    axes[-1].set_xlabel(f"paired difference of {chosen_by().head} (right of zero: better than the best baseline)")
     return figure
 
 
@@ -77,7 +78,7 @@ def cost_figure(results: Results, cost: str) -> Figure:
             axis.set_ylim(bottom=max(axis.get_ylim()[0], best - _SHOWN))
         axis.set_title(task)
         axis.set_xlabel(COSTS[cost])
-        axis.set_ylabel("PSNR in dB")
+        axis.set_ylabel(chosen_by().head)
     for axis in list(axes)[len(tasks) :]:
         axis.remove()
     legend(figure, results.lines, _extra(cost))
@@ -92,14 +93,14 @@ def _draw(axis: Axes, results: Results, task: str, line: Line, cost: str) -> flo
     curve = curve[curve[cost] >= (0 if cost == "evaluations" else 1e-9)]
     style: dict[str, Any] = {"color": line.colour, "marker": line.marker}
     if len(curve) > 1:
-        axis.plot(curve[cost], curve["psnr"], markevery=[len(curve) - 1], **style)
-        return float(curve["psnr"].max())
+        axis.plot(curve[cost], curve[CHOSEN_BY], markevery=[len(curve) - 1], **style)
+        return float(curve[CHOSEN_BY].max())
     spent = chosen["evaluations" if cost == "evaluations" else "seconds_per_image"]
     if np.isfinite(spent) and spent > 0:
-        axis.plot([spent], [chosen["psnr"]], linestyle="none", markersize=6, **style)
+        axis.plot([spent], [chosen[CHOSEN_BY]], linestyle="none", markersize=6, **style)
     else:
-        axis.axhline(chosen["psnr"], color=line.colour, linewidth=1, linestyle=(0, (2, 2)))
-    return float(chosen["psnr"])
+        axis.axhline(chosen[CHOSEN_BY], color=line.colour, linewidth=1, linestyle=(0, (2, 2)))
+    return float(chosen[CHOSEN_BY])
 
 
 def _scale(axis: Axes, cost: str) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flowprior.evaluation.registry import Metric
 
 DASH = "—"
 #: The minus sign, as wide as a plus; ASCII has only a hyphen.
@@ -32,6 +36,17 @@ def unit(value: float | None, digits: int = 3) -> str:
     """
     text = number(value, digits)
     return text.replace("0.", ".", 1) if text.lstrip(MINUS).startswith("0.") else text
+
+
+def written(metric: Metric, value: float | None) -> str:
+    """A value of a metric, with its digits."""
+    return unit(value, metric.digits) if metric.fraction else number(value, metric.digits)
+
+
+def between(metric: Metric, low: float | None, high: float | None) -> str:
+    """An interval of a metric in brackets; empty where there is none."""
+    ends = written(metric, low), written(metric, high)
+    return "" if DASH in ends else f"[{ends[0]}, {ends[1]}]"
 
 
 def signed(value: float | None, digits: int = 2) -> str:

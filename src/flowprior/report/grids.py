@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
+from flowprior.evaluation.registry import CHOSEN_BY
 from flowprior.experiment.plan import Job
 from flowprior.report.formats import number
 from flowprior.report.lines import Line
@@ -131,6 +132,6 @@ def _method_column(results: Results, task: str, line: Line, names: list[str], ch
         return [None for _ in chosen]
     job, point = place
     setting = str((results.selected(task, line) or {})["setting"])
-    psnr = results.rows_of(task, line, setting).set_index("image")["psnr"]
+    psnr = results.rows_of(task, line, setting).set_index("image")[CHOSEN_BY]
     pictures = np.load(results.layout.solved(job, "images.npy"), mmap_mode="r", allow_pickle=False)[point]
     return [Tile(np.asarray(pictures[i]), number(psnr[names[i]], 1)) if i < len(pictures) else None for i in chosen]

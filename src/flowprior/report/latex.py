@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from flowprior.report.formats import MINUS, interval, number, signed, unit
+from flowprior.evaluation.registry import CHOSEN_BY
+from flowprior.report.formats import MINUS, interval, number, signed, unit, written
 from flowprior.report.results import Results
-from flowprior.report.tables import best, hyperparameter_table, published_table, selection_table
+from flowprior.report.tables import best, hyperparameter_table, listed, published_table, selection_table
 
 
 class Group(NamedTuple):
@@ -35,35 +36,38 @@ def latex_tables(results: Results) -> dict[str, str]:
 def results_latex(results: Results) -> str:
     """The main table of a paper: methods down, tasks across, the best of each task in bold."""
     tasks = [task for task in results.experiment.tasks if results.lines_on(task)]
+    first, *others = results.metrics
     tops = {
-        task: best([results.selected(task, line) or {} for line in results.lines_on(task)], "psnr") for task in tasks
+        task: best([results.selected(task, line) or {} for line in results.lines_on(task)], first) for task in tasks
     }
+    width = 2 + len(others)
     body = []
     for line in results.lines:
         cells = [escape(line.label)]
         for task in tasks:
             chosen = results.selected(task, line)
             if chosen is None:
-                cells += ["--", "", "--"]
+                cells += ["--", "", *["--"] * len(others)]
                 continue
-            psnr = escape(number(chosen["psnr"]))
+            mean = escape(written(first, chosen[first.name]))
+            ends = interval(chosen[f"{first.name}_low"], chosen[f"{first.name}_high"], 1)
             cells += [
-                f"\\textbf{{{psnr}}}" if chosen["psnr"] == tops[task] else psnr,
-                f"{{\\scriptsize {escape(interval(chosen['psnr_low'], chosen['psnr_high'], 1))}}}",
-                escape(unit(chosen["ssim"])),
+                f"\\textbf{{{mean}}}" if chosen[first.name] == tops[task] else mean,
+                f"{{\\scriptsize {escape(ends)}}}",
+                *(escape(written(one, chosen[one.name])) for one in others),
             ]
         body.append(" & ".join(cells) + r" \\")
-    heads = "".join(f" & \\multicolumn{{3}}{{c}}{{{escape(task)}}}" for task in tasks)
-    rules = "".join(f"\\cmidrule(lr){{{2 + 3 * i}-{4 + 3 * i}}}" for i in range(len(tasks)))
+    heads = "".join(f" & \\multicolumn{{{width}}}{{c}}{{{escape(task)}}}" for task in tasks)
+    rules = "".join(f"\\cmidrule(lr){{{2 + width * i}-{1 + width * (i + 1)}}}" for i in range(len(tasks)))
     caption = (
-        r"Mean PSNR in dB with its 95\,\% bootstrap interval, and mean SSIM, on test images. Settings were "
-        r"selected on validation images. Best PSNR in bold."
+        rf"Mean {first.head} with its 95\,\% bootstrap interval, and mean {listed([one.label for one in others])}, on "
+        rf"test images. Settings were selected on validation images. Best {first.label} in bold."
     )
     lines = [
-        *_opening(caption, f"tab:{results.experiment.name}", f"l{'rcr' * len(tasks)}"),
+        *_opening(caption, f"tab:{results.experiment.name}", f"l{('rc' + 'r' * len(others)) * len(tasks)}"),
         rf"{heads} \\",
         rules,
-        "method" + " & PSNR & & SSIM" * len(tasks) + r" \\",
+        "method" + " & ".join(["", first.label, "", *(one.label for one in others)]) * len(tasks) + r" \\",
         r"\midrule",
         *body,
         *_CLOSING,
@@ -141,7 +145,7 @@ def _selection(results: Results) -> str:
 
     def row(entry: pd.Series) -> list[str]:
         chosen, oracle = entry["validation_setting"], entry["oracle_setting"]
-        numbers = [number(entry[f"{by}_psnr"]) for by in ("validation", "paper", "oracle")]
+        numbers = [number(entry[f"{by}_{CHOSEN_BY}"]) for by in ("validation", "paper", "oracle")]
         cost = signed(entry["cost_of_choosing"])
         return [escape(cell) for cell in (entry["method"], chosen, *numbers[:2], oracle, numbers[2], cost)]
 
@@ -160,14 +164,17 @@ def _paired(results: Results) -> str:
         for line in results.lines_on(task) if baseline else []:
             entry = results.difference(task, line, baseline) if baseline else None
             if entry:
-                psnr = [signed(entry["psnr_difference"]), interval(entry["low"], entry["high"], plus=True)]
-                ends = interval(entry["ssim_low"], entry["ssim_high"], 3, plus=True)
-                cells = [line.label, str(entry["n"]), *psnr, signed(entry["ssim_difference"], 3), ends]
+                cells = [line.label, str(entry["n"])]
+                for one in results.metrics:
+                    middle, low, high = (entry[name] for name in one.paired)
+                    cells += [signed(middle, one.digits), interval(low, high, one.digits, plus=True)]
                 rows.append([escape(cell) for cell in cells])
         if rows and baseline:
             groups.append(Group(escape(f"{task}, against {baseline.label}"), rows))
     caption = r"Paired difference to the best baseline of each task, with 95\,\% bootstrap intervals."
-    heads = ["method", "images", "PSNR", r"95\,\% interval", "SSIM", r"95\,\% interval"]
+    heads = ["method", "images"]
+    for one in results.metrics:
+        heads += [one.label, r"95\,\% interval"]
     return grouped(caption, "tab:paired", heads, groups)
 
 
@@ -202,10 +209,10 @@ def _hyperparameters(results: Results) -> str:
 
     def row(entry: pd.Series) -> list[str]:
         label = labels[entry["method"], entry["prior"]]
-        cells = [label, entry["setting"], entry["split"], number(entry["psnr"]), unit(entry["ssim"])]
+        cells = [label, entry["setting"], entry["split"], *(written(one, entry[one.name]) for one in results.metrics)]
         return [escape(cell) for cell in cells]
 
-    heads = ["method", "setting", "images", "PSNR", "SSIM"]
+    heads = ["method", "setting", "images", *(one.label for one in results.metrics)]
     groups = _by_task(hyperparameter_table(results), row)
     return grouped("Mean quality of every setting.", "tab:hyperparameters", heads, groups, long=True)
 

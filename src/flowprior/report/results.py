@@ -13,6 +13,7 @@ import pandas as pd
 
 from flowprior.errors import FlowpriorError
 from flowprior.evaluation.aggregate import best_baselines
+from flowprior.evaluation.registry import FIRST_COLUMNS, VALIDATION, Metric, compared
 from flowprior.evaluation.selection import setting_means
 from flowprior.experiment.layout import Layout
 from flowprior.experiment.params import Experiment
@@ -45,6 +46,11 @@ class Results:
     means: pd.DataFrame
     skipped: Mapping[str, str]
 
+    @property
+    def metrics(self) -> list[Metric]:
+        """What stands in the tables: metrics with intervals that some line has."""
+        return compared(self.summary)
+
     def lines_on(self, task: str) -> list[Line]:
         """Methods that ran on a task, in the experiment's order."""
         ran = set(
@@ -75,7 +81,7 @@ class Results:
     def best_flow(self, task: str) -> Line | None:
         """The flow method with the best mean PSNR on validation images."""
         scores = [
-            (line, float((self.selected(task, line) or {}).get("validation_psnr", np.nan)))
+            (line, float((self.selected(task, line) or {}).get(VALIDATION, np.nan)))
             for line in self.lines_on(task)
             if line.is_flow
         ]
@@ -111,7 +117,7 @@ def load(experiment: Experiment, root: Path, skipped: Mapping[str, str] | None =
         lines=tuple(line for line in lines_of(experiment) if line.key in ran),
         rows=rows,
         traces=pd.read_parquet(files["traces.parquet"]),
-        summary=pd.read_csv(files["summary.csv"], **readable),
+        summary=_with_columns(pd.read_csv(files["summary.csv"], **readable)),
         paired=pd.read_csv(files["paired.csv"], **readable),
         means=setting_means(rows),
         skipped=dict(skipped or {}),
@@ -128,6 +134,11 @@ def read_history(path: Path) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame()
     return pd.DataFrame([json.loads(line) for line in path.read_text().splitlines() if line.strip()])
+
+
+def _with_columns(summary: pd.DataFrame) -> pd.DataFrame:
+    """A summary of before some column was there has it without values."""
+    return summary.reindex(columns=[*summary, *(name for name in FIRST_COLUMNS if name not in summary)])
 
 
 def _of(table: pd.DataFrame, task: str, line: Line, setting: str, split: str) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from flowprior.evaluation.registry import CHOSEN_BY, chosen_by
 from flowprior.experiment.params import Point
 from flowprior.report.lines import Line
 from flowprior.report.results import Results
@@ -76,7 +77,7 @@ def hyperparameter_figure(results: Results) -> Figure:
             if task == tasks[0]:
                 axis.set_title(method, fontsize=8)
         first = next(axis for axis in row if axis.axison)
-        first.set_ylabel(f"{task}\nPSNR in dB")
+        first.set_ylabel(f"{task}\n{chosen_by().head}")
         first.tick_params(labelleft=True)
     drawn = [line for line in results.lines if any(line in lines for lines in panels.values())]
     several = len({line.method for line in drawn}) < len(drawn)
@@ -110,12 +111,12 @@ def _curves(axis: Axes, results: Results, task: str, line: Line) -> None:
                 "markersize": 3,
                 "linewidth": 1,
             }
-            axis.plot(drawn["x"], drawn["psnr"], style, **look)
+            axis.plot(drawn["x"], drawn[CHOSEN_BY], style, **look)
     test = table[table["split"] == "test"].set_index("setting")
     chosen = results.selected(task, line)
     if chosen and chosen["setting"] in test.index:
         at = test.loc[chosen["setting"]]
-        axis.plot([at["x"]], [at["psnr"]], "o", mfc="none", mec="#222222", markersize=8, mew=1)
+        axis.plot([at["x"]], [at[CHOSEN_BY]], "o", mfc="none", mec="#222222", markersize=8, mew=1)
     for x in test.loc[test["paper"].astype(bool), "x"]:
         axis.axvline(float(x), color="#888888", linewidth=0.9, linestyle=":", zorder=0)
     axis.set_xlabel(along if not rest else f"{along}; curves: {', '.join(rest)}", fontsize=7)

@@ -7,21 +7,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from flowprior.evaluation.registry import CHOSEN_BY, METRICS, Metric
 from flowprior.report.formats import verdict
 from flowprior.report.lines import Line
 from flowprior.report.published import table_of
 from flowprior.report.results import Results
 
-RESULTS_COLUMNS = [
-    *("task", "method", "prior", "setting", "n", "n_diverged", "psnr", "psnr_std", "psnr_low", "psnr_high"),
-    *("ssim", "ssim_std", "ssim_low", "ssim_high", "seconds_per_image", "evaluations", "coverage", "crps", "converged"),
+#: Of the table of results, in the order that its readers know; those of other metrics come after them.
+_FIRST = [
+    *("task", "method", "prior", "setting", "n", "n_diverged"),
+    *(f"{name}{part}" for name in ("psnr", "ssim") for part in ("", "_std", "_low", "_high")),
+    *("seconds_per_image", "evaluations", "coverage", "crps", "converged"),
 ]
 
 
 def results_table(results: Results) -> pd.DataFrame:
     """Table 1: every method on every task with the setting that validation images chose, on test images."""
     chosen = results.summary[results.summary["selected_by"] == "validation"]
-    return chosen[RESULTS_COLUMNS].reset_index(drop=True)
+    columns = (name for one in METRICS if not one.convention for name in one.columns)
+    others = [name for name in columns if name in chosen and name not in _FIRST]
+    return chosen[[*_FIRST, *others]].reset_index(drop=True)
 
 
 def selection_table(results: Results) -> pd.DataFrame:
@@ -32,10 +37,10 @@ def selection_table(results: Results) -> pd.DataFrame:
         for by in ("validation", "paper", "oracle"):
             chosen = results.selected(task, line, by)
             entry[f"{by}_setting"] = chosen["setting"] if chosen else ""
-            entry[f"{by}_psnr"] = chosen["psnr"] if chosen else np.nan
-        entry["cost_of_choosing"] = entry["oracle_psnr"] - entry["validation_psnr"]
+            entry[f"{by}_{CHOSEN_BY}"] = chosen[CHOSEN_BY] if chosen else np.nan
+        entry["cost_of_choosing"] = entry[f"oracle_{CHOSEN_BY}"] - entry[f"validation_{CHOSEN_BY}"]
         lines.append(entry)
-    columns = [f"{by}_{what}" for by in ("validation", "paper", "oracle") for what in ("setting", "psnr")]
+    columns = [f"{by}_{what}" for by in ("validation", "paper", "oracle") for what in ("setting", CHOSEN_BY)]
     return pd.DataFrame(lines, columns=["task", "method", *columns, "cost_of_choosing"])
 
 
@@ -81,16 +86,16 @@ def hyperparameter_table(results: Results) -> pd.DataFrame:
     return results.means.drop(columns="settings")
 
 
-def best(chosen: list[dict[str, Any]], metric: str) -> float:
+def best(chosen: list[dict[str, Any]], metric: Metric) -> float:
     """The best mean among lines that solved all images of their task; a mean over fewer is no rival.
 
     Args:
         chosen: lines of the summary, of one task.
-        metric: "psnr" or "ssim".
+        metric: of which; the smallest mean where less is better.
     """
     most = max((entry["n"] for entry in chosen), default=0)
-    values = [entry[metric] for entry in chosen if entry["n"] == most and not np.isnan(entry[metric])]
-    return max(values, default=np.nan)
+    values = [entry[metric.name] for entry in chosen if entry["n"] == most and not np.isnan(entry[metric.name])]
+    return max(values, key=metric.gain, default=np.nan)
 
 
 def headlines(results: Results) -> list[dict[str, Any]]:
@@ -119,8 +124,8 @@ def headlines(results: Results) -> list[dict[str, Any]]:
 def _ahead(results: Results, task: str, chosen: dict[str, Any]) -> tuple[Line, dict[str, Any]] | None:
     """The flow method that turned out best on as many test images, where validation images chose another."""
     flows = [(line, results.selected(task, line) or chosen) for line in results.lines_on(task) if line.is_flow]
-    line, best_one = max(flows, key=lambda pair: pair[1]["psnr"] if pair[1]["n"] == chosen["n"] else -np.inf)
-    return (line, best_one) if best_one["psnr"] > chosen["psnr"] else None
+    line, best_one = max(flows, key=lambda pair: pair[1][CHOSEN_BY] if pair[1]["n"] == chosen["n"] else -np.inf)
+    return (line, best_one) if best_one[CHOSEN_BY] > chosen[CHOSEN_BY] else None
 
 
 def key_sentence(found: list[dict[str, Any]]) -> str:
@@ -132,14 +137,15 @@ def key_sentence(found: list[dict[str, Any]]) -> str:
     for word, phrase in (("better", "above"), ("level", "level with"), ("worse", "below")):
         tasks = [entry["task"] for entry in judged if entry["verdict"] == word]
         if tasks:
-            parts.append(f"{phrase} {'it' if parts else 'the baseline without one'} in {_listed(tasks)}")
+            parts.append(f"{phrase} {'it' if parts else 'the baseline without one'} in {listed(tasks)}")
     found_by = "by the 95 % interval of the paired PSNR difference"
-    return f"Chosen on validation images, the method with a learned flow is {_listed(parts)}, {found_by}."
+    return f"Chosen on validation images, the method with a learned flow is {listed(parts)}, {found_by}."
 
 
 def _entries(results: Results) -> list[tuple[str, Line]]:
     return [(task, line) for task in results.experiment.tasks for line in results.lines_on(task)]
 
 
-def _listed(words: list[str]) -> str:
+def listed(words: list[str]) -> str:
+    """Words in a sentence."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from flowprior.report.formats import DASH, count, duration, interval, number, signed, unit, verdict
+from flowprior.evaluation.registry import CHOSEN_BY, Metric
+from flowprior.report.formats import DASH, between, count, duration, interval, number, signed, unit, verdict, written
+from flowprior.report.lines import Line
 from flowprior.report.published import BITS, OFFSET, TITLES
 from flowprior.report.results import Results, read_json
 from flowprior.report.tables import best, headlines, published_table
@@ -16,6 +18,7 @@ View = dict[str, Any]
 
 def cards_view(results: Results) -> list[View]:
     """Per task: the flow method that validation images chose, and how far it is from the baseline they chose."""
+    first, *others = results.metrics
     cards = []
     for entry in headlines(results):
         chosen, difference, baseline = entry["chosen"], entry["difference"], entry["baseline"]
@@ -23,16 +26,17 @@ def cards_view(results: Results) -> list[View]:
             "task": entry["task"],
             "method": entry["line"].label,
             "colour": entry["line"].colour,
-            "psnr": number(chosen["psnr"]),
-            "ssim": unit(chosen["ssim"]),
+            "value": f"{written(first, chosen[first.name])} {first.unit}".rstrip(),
+            "others": ", ".join(f"{one.label} {written(one, chosen[one.name])}" for one in others),
             "verdict": entry["verdict"],
             "baseline": None,
-            "ahead": f"{entry['ahead'][0].label} {number(entry['ahead'][1]['psnr'])} dB" if entry["ahead"] else None,
+            "ahead": _ahead(entry["ahead"], first),
         }
         if difference and baseline:
             card["baseline"] = baseline.label
-            card["difference"] = signed(difference["psnr_difference"])
-            card["interval"] = interval(difference["low"], difference["high"], plus=True)
+            middle, low, high = (difference[name] for name in first.paired)
+            card["difference"] = f"{signed(middle, first.digits)} {first.unit}".rstrip()
+            card["interval"] = interval(low, high, first.digits, plus=True)
         cards.append(card)
     return cards
 
@@ -43,7 +47,7 @@ def results_view(results: Results) -> list[View]:
     for task in results.experiment.tasks:
         lines = results.lines_on(task)
         chosen = [results.selected(task, line) or {} for line in lines]
-        top_psnr, top_ssim = (best(chosen, name) for name in ("psnr", "ssim"))
+        tops = {one.name: best(chosen, one) for one in results.metrics}
         rows = []
         for line, entry in zip(lines, chosen, strict=True):
             paper, oracle = (results.selected(task, line, by) for by in ("paper", "oracle"))
@@ -51,13 +55,7 @@ def results_view(results: Results) -> list[View]:
                 {
                     "method": line.label,
                     "colour": line.colour,
-                    "psnr": number(entry["psnr"]),
-                    "psnr_interval": interval(entry["psnr_low"], entry["psnr_high"]),
-                    "psnr_std": number(entry["psnr_std"]),
-                    "best_psnr": entry["psnr"] == top_psnr,
-                    "ssim": unit(entry["ssim"]),
-                    "ssim_interval": _unit_interval(entry["ssim_low"], entry["ssim_high"]),
-                    "best_ssim": entry["ssim"] == top_ssim,
+                    "quality": [_mean(one, entry, tops[one.name]) for one in results.metrics],
                     "setting": entry["setting"],
                     "paper": _beside(paper, entry),
                     "oracle": _beside(oracle, entry),
@@ -139,11 +137,8 @@ def paired_view(results: Results) -> list[View]:
                         "method": line.label,
                         "colour": line.colour,
                         "n": int(entry["n"]),
-                        "psnr": signed(entry["psnr_difference"]),
-                        "psnr_interval": interval(entry["low"], entry["high"], plus=True),
+                        "differences": [_difference(one, entry) for one in results.metrics],
                         "verdict": verdict(entry["low"], entry["high"]),
-                        "ssim": signed(entry["ssim_difference"], 3),
-                        "ssim_interval": interval(entry["ssim_low"], entry["ssim_high"], 3, plus=True),
                     }
                 )
         groups.append({"task": task, "baseline": baseline.label, "rows": rows})
@@ -186,16 +181,35 @@ def _published_row(entry: dict[Any, Any]) -> View:
 
 
 def _beside(other: View | None, chosen: View) -> View | None:
-    """A setting reported beside the chosen one: its PSNR and how far that is from the chosen one's."""
+    """A setting reported beside the chosen one: its quality and how far that is from the chosen one's."""
     if other is None:
         return None
     return {
-        "psnr": number(other["psnr"]),
-        "difference": signed(other["psnr"] - chosen["psnr"]),
+        "value": number(other[CHOSEN_BY]),
+        "difference": signed(other[CHOSEN_BY] - chosen[CHOSEN_BY]),
         "setting": other["setting"],
         "same": other["setting"] == chosen["setting"],
     }
 
 
-def _unit_interval(low: float, high: float) -> str:
-    return "" if math.isnan(low) or math.isnan(high) else f"[{unit(low)}, {unit(high)}]"
+def _mean(metric: Metric, entry: View, top: float) -> View:
+    """A mean with its interval; the standard deviation stands beside the metric that settings are chosen by."""
+    name = metric.name
+    return {
+        "mean": written(metric, entry[name]),
+        "interval": between(metric, entry[f"{name}_low"], entry[f"{name}_high"]),
+        "best": entry[name] == top,
+        "std": written(metric, entry[f"{name}_std"]) if name == CHOSEN_BY else None,
+    }
+
+
+def _difference(metric: Metric, entry: View) -> View:
+    middle, low, high = (entry[name] for name in metric.paired)
+    return {"mean": signed(middle, metric.digits), "interval": interval(low, high, metric.digits, plus=True)}
+
+
+def _ahead(found: tuple[Line, View] | None, metric: Metric) -> str | None:
+    if found is None:
+        return None
+    line, entry = found
+    return f"{line.label} {written(metric, entry[metric.name])} {metric.unit}".rstrip()

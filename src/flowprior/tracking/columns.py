@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from flowprior.evaluation.registry import CHOSEN_BY, METRICS
 from flowprior.tracking.sending import CURRENT
 
 if TYPE_CHECKING:
@@ -19,13 +20,14 @@ _KIND_TAG, _KIND = "mlflow.experimentKind", "custom_model_development"
 _NOTE_TAG = "mlflow.note.content"
 _COLUMNS = (
     *("params.`task`", "params.`method`", "params.`setting`", "tags.`selected_by`"),
-    *("metrics.`psnr`", "metrics.`ssim`", "metrics.`seconds_per_image`"),
+    *(f"metrics.`{one.name}`" for one in METRICS if one.interval and not one.optional),
+    "metrics.`seconds_per_image`",
 )
 _NOTE = f"""One run for each training, one for each task, method and setting over all its test images, and `aggregate`
 with the tables and the report. They lie beneath the call of the workflow that made them.
 
 Runs that the files still stand for: ``tags.`{CURRENT}` = 'yes'``. Chosen on validation images:
-``tags.selected_by LIKE '%validation%'``. PSNR and SSIM are means over the test images, with 95 % intervals."""
+``tags.selected_by LIKE '%validation%'``. Metrics are means over the test images, with 95 % intervals."""
 
 
 def show_columns(client: MlflowClient, group: str, known: Mapping[str, str]) -> None:
@@ -44,7 +46,7 @@ def show_columns(client: MlflowClient, group: str, known: Mapping[str, str]) -> 
 def _view() -> dict[str, Any]:
     return {
         "searchFilter": f"tags.`{CURRENT}` = 'yes'",
-        "orderByKey": "metrics.`psnr`",
+        "orderByKey": f"metrics.`{CHOSEN_BY}`",
         "orderByAsc": False,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
