@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from benchmarks import plots
 
         drawn = f"{len(plots.draw(report, options.out))} plots"
-    say(f"Written to {options.out}: bench.json, bench.md, {drawn}.")
+    say(f"KernelProgram to {options.out}: bench.json, bench.md, {drawn}.")
 
 
 def _parsed(arguments: Sequence[str] | None) -> tuple[Options, tuple[str, ...]]:

@@ -25,9 +25,9 @@ from flowprior.device import use_tensor_cores
 from flowprior.errors import one_line_errors
 from flowprior.evaluation.metrics import psnr
 from flowprior.models import flows
-from flowprior.models.flows.base import Flow, FlowLike
-from flowprior.models.flows.fixed import GraphedFlow, UnrolledFlow
-from flowprior.models.flows.fixed.graphed import OFTEN
+from flowprior.models.flows.base import Evaluator, Flow
+from flowprior.models.flows.evaluators import FoldedFlow, GraphFlow
+from flowprior.models.flows.evaluators.by_graphs import OFTEN
 from flowprior.solvers.memory import Memory
 
 _FLOWS: dict[str, dict[str, Any]] = {
@@ -112,8 +112,8 @@ def _flow_checks(flow: Flow, arithmetic: str, device: torch.device, count: int) 
     log_prob, gradient = _density(flow, x)
     own = torch.float64 if arithmetic == "float64" else torch.float32
     moved = copy.deepcopy(flow).to(device, own)
-    unrolled = UnrolledFlow(moved, torch.bfloat16 if arithmetic == "bf16" else own)
-    fixed = GraphedFlow(unrolled) if device.type == "cuda" else unrolled
+    unrolled = FoldedFlow(moved, torch.bfloat16 if arithmetic == "bf16" else own)
+    fixed = GraphFlow(unrolled) if device.type == "cuda" else unrolled
     given = x.to(device, own)
     with _rounding(arithmetic == "tf32"), warnings.catch_warnings():
         # A recording that fails is only a warning elsewhere; here it would leave graphs untested.
@@ -145,7 +145,7 @@ def _rounding(to_tf32: bool) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def _density(flow: FlowLike, x: Tensor) -> tuple[Tensor, Tensor]:
+def _density(flow: Evaluator, x: Tensor) -> tuple[Tensor, Tensor]:
     variable = x.clone().requires_grad_(True)
     log_prob = flow.log_prob(variable)
     return log_prob.detach(), torch.autograd.grad(log_prob.sum(), variable)[0]

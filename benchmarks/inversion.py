@@ -15,8 +15,8 @@ from benchmarks.flops import gflops
 from benchmarks.model import Options, Part, Row, Target, say
 from benchmarks.problems import Problem, check_agreement, problem_of
 from benchmarks.timing import Contender, Timing, interleaved, ratio
-from flowprior.models.flows.fixed import UnrolledFlow
-from flowprior.models.flows.fixed.graphed import OFTEN
+from flowprior.models.flows.evaluators import FoldedFlow
+from flowprior.models.flows.evaluators.by_graphs import OFTEN
 
 UNIT = "image-iterations/s"
 
@@ -26,7 +26,7 @@ def contenders_of(problem: Problem) -> dict[str, Contender]:
     batch = problem.case.batch
     trainable = copy.deepcopy(problem.flow).requires_grad_(True)
     fixed = copy.deepcopy(problem.flow).requires_grad_(False)
-    unrolled = UnrolledFlow(problem.flow, torch.float32)
+    unrolled = FoldedFlow(problem.flow, torch.float32)
     every = {
         "plain": Contender(lambda steps: problem.descend(trainable, steps).seconds, batch),
         "frozen": Contender(lambda steps: problem.descend(fixed, steps).seconds, batch),

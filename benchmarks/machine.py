@@ -51,7 +51,7 @@ def machine() -> dict[str, Any]:
 
 def kernel_lanes() -> int | None:
     """Images that the compiled kernel takes side by side; None where there is no kernel and torch runs all flows."""
-    from flowprior.models.flows.fixed import compiled
+    from flowprior.models.flows.evaluators import compiled
 
     library = compiled.kernel()
     return None if library is None else int(library.lanes())

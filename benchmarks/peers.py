@@ -18,9 +18,8 @@ from benchmarks.problems import random_flow
 from benchmarks.timing import Contender, Timing, interleaved, ratio
 from benchmarks.training import Images, initialised, noise_pixels, real_loop
 from flowprior.errors import FlowpriorError
+from flowprior.models.evaluator import evaluator
 from flowprior.models.flows.base import Flow
-from flowprior.solvers.base import Context
-from flowprior.solvers.frozen import frozen
 
 _BATCH, _AT_LEAST, _AGREEMENT = 32, 2.0, 1e-3
 _OURS, _LAYERS = "flowprior", "flowprior, torch's layers"
@@ -53,15 +52,14 @@ def _density_rows(flow: Flow, peers: Mapping[str, Peer], x: Tensor, seconds: flo
     layers = copy.deepcopy(flow).requires_grad_(False)
     for peer in peers.values():
         peer.model.requires_grad_(False)
-    context = Context(())
 
     def ours(steps: int) -> None:
         # Entered for its own turn alone: it takes torch's threads, and the others are to have all of them.
-        with frozen(flow, context) as fixed:
-            _gradients(fixed.log_prob, x, steps)
+        with evaluator(flow) as asked:
+            _gradients(asked.log_prob, x, steps)
 
-    with frozen(flow, context) as fixed:
-        _agree(fixed.log_prob(x), layers.log_prob(x))
+    with evaluator(flow) as asked:
+        _agree(asked.log_prob(x), layers.log_prob(x))
     entries = {_OURS: Contender(ours, len(x)), _LAYERS: _by_torch(layers.log_prob, x)}
     entries |= {name: _by_torch(peer.log_prob, x) for name, peer in peers.items()}
     timings = interleaved(entries, seconds, rounds)

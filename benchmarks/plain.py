@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from flowprior.models.flows.base import FlowLike, standard_normal_log_prob
+from flowprior.models.flows.base import Evaluator, standard_normal_log_prob
 from flowprior.operators.base import Operator
 from flowprior.randomness import keyed_rows
 
@@ -26,7 +26,7 @@ class Descent:
     seconds: float
 
 
-def latent_objective(flow: FlowLike, operator: Operator, y: Tensor, alpha: float) -> Objective:
+def latent_objective(flow: Evaluator, operator: Operator, y: Tensor, alpha: float) -> Objective:
     """Eq. 4 of Chávez 2021 on values in [-1, 1]: ||A G(z) - y||_1 + alpha (log_det - log p_Z(z))."""
 
     def objective(z: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def latent_objective(flow: FlowLike, operator: Operator, y: Tensor, alpha: float
     return objective
 
 
-def image_objective(flow: FlowLike, operator: Operator, y: Tensor, noise_std: float) -> Objective:
+def image_objective(flow: Evaluator, operator: Operator, y: Tensor, noise_std: float) -> Objective:
     """The objective of `map`: ||A x - y||^2 / (2 sigma^2) - log p(x)."""
 
     def objective(x: Tensor) -> Tensor:

@@ -16,9 +16,9 @@ from benchmarks.plain import Descent, Objective, descend, image_objective, laten
 from flowprior import operators, solvers
 from flowprior.errors import FlowpriorError
 from flowprior.models import flows
-from flowprior.models.flows.base import Flow, FlowLike
-from flowprior.models.flows.fixed import UnrolledFlow
-from flowprior.models.flows.fixed.graphed import OFTEN
+from flowprior.models.flows.base import Evaluator, Flow
+from flowprior.models.flows.evaluators import FoldedFlow
+from flowprior.models.flows.evaluators.by_graphs import OFTEN
 from flowprior.operators.base import Operator
 from flowprior.solvers.base import Result
 
@@ -41,13 +41,13 @@ class Problem:
     count: Count
     memory: dict[Hashable, Any] = field(default_factory=dict)
 
-    def objective(self, flow: FlowLike) -> Objective:
+    def objective(self, flow: Evaluator) -> Objective:
         """The objective on a flow that torch runs."""
         if self.case.objective == "latent":
             return latent_objective(flow, self.operator, self.y, _ALPHA)
         return image_objective(flow, self.operator, self.y, _NOISE_STD)
 
-    def descend(self, flow: FlowLike, steps: int) -> Descent:
+    def descend(self, flow: Evaluator, steps: int) -> Descent:
         """The plain search."""
         return descend(self.objective(flow), self.start, steps, _RATE)
 
@@ -104,7 +104,7 @@ def check_agreement(problem: Problem) -> None:
     plain = _ends(problem, problem.descend(fixed, steps))
     found = {"flowprior": _found(problem.solve(steps)).to(plain)}
     if "unrolled" in problem.case.contenders:
-        found["unrolled"] = _ends(problem, problem.descend(UnrolledFlow(problem.flow, torch.float32), steps))
+        found["unrolled"] = _ends(problem, problem.descend(FoldedFlow(problem.flow, torch.float32), steps))
     if any("bf16" in contender for contender in problem.case.contenders):
         found["flowprior, bf16"] = _found(problem.solve(steps, "bf16")).to(plain)
     for name, ends in found.items():

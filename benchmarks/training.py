@@ -30,7 +30,7 @@ _AGREEMENT = 1e-3
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingJob:
     """A flow that is trained, its batch, and beside the plain loop the precisions of flowprior's."""
 
     flow: str
@@ -46,10 +46,10 @@ class Lesson:
         return f"{self.flow} ({settings}), {_SHAPE[1]} px, batch {self.batch}"
 
 
-ON_CPU = (Lesson("haar_glow", _SETTINGS, _BATCH, ("float32",), 1.5),)
+ON_CPU = (TrainingJob("haar_glow", _SETTINGS, _BATCH, ("float32",), 1.5),)
 _WIDE = {"steps": 2, "hidden": 512}
 ON_GPU = tuple(
-    Lesson(name, settings, batch, ("float32", "bf16"))
+    TrainingJob(name, settings, batch, ("float32", "bf16"))
     for name, settings, batch in (("haar_glow", _SETTINGS, 64), ("haar_glow", _SETTINGS, 512), ("chavez", _WIDE, 128))
 )
 
@@ -152,7 +152,7 @@ def run(options: Options) -> Part:
     return Part("Training: images per second", tuple(rows), notes)
 
 
-def _rows(lesson: Lesson, device: torch.device, seconds: float, rounds: int) -> list[Row]:
+def _rows(lesson: TrainingJob, device: torch.device, seconds: float, rounds: int) -> list[Row]:
     torch.manual_seed(0)
     flow = flows.build(lesson.flow, _SHAPE, **lesson.settings).to(device)
     pixels = noise_pixels(1024, _SHAPE[1])

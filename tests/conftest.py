@@ -10,7 +10,7 @@ torch.set_num_threads(1)
 @pytest.fixture
 def no_kernel(monkeypatch):
     """As on a machine without a C compiler: torch runs all flows."""
-    monkeypatch.setattr("flowprior.models.flows.fixed.flow.kernel", lambda: None)
+    monkeypatch.setattr("flowprior.models.flows.evaluators.by_kernel.kernel", lambda: None)
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 import torch
 
-from flowprior.models.flows.fixed import FixedFlow, FixedLikelihood
+from flowprior.models.flows.evaluators import KernelFlow, KernelLikelihood
 
 
 def rows(count, dimensions, scale=0.5, seed=0):
@@ -15,7 +15,7 @@ def close(found, wanted):
 
 def check_both_directions(flow):
     """Values, log-determinants and gradients by the input of both directions."""
-    fixed = FixedFlow(flow)
+    fixed = KernelFlow(flow)
     x = torch.rand(5, *flow.shape, generator=torch.Generator().manual_seed(1))
     # A latent that images have: far from all of them, rounding grows in any program.
     z = flow(x)[0].detach()
@@ -34,7 +34,7 @@ def check_both_directions(flow):
 
 def check_gradients_by_weights(flow):
     """The loss and its gradient by all weights, before and after these change."""
-    likelihood = FixedLikelihood(flow)
+    likelihood = KernelLikelihood(flow)
     x = torch.rand(21, *flow.shape, generator=torch.Generator().manual_seed(1))
     for change in (1.0, 1.02):  # what is written once must follow the weights
         with torch.no_grad():
@@ -51,7 +51,7 @@ def check_gradients_by_weights(flow):
 
 def check_batches(flow):
     """An image alone, among others, by more threads and in larger chunks is the same to the bit."""
-    fixed = FixedFlow(flow)
+    fixed = KernelFlow(flow)
     x = torch.rand(37, *flow.shape, generator=torch.Generator().manual_seed(1))
     whole = fixed.log_prob(x)
     for number in (1, 2, 3):

@@ -16,7 +16,7 @@ from benchmarks import __main__ as program
 from benchmarks import accelerator, agreement, cases, inversion, paper_flow, problems
 from flowprior.errors import FlowpriorError
 from flowprior.models import flows
-from flowprior.models.flows.fixed import UnrolledFlow
+from flowprior.models.flows.evaluators import FoldedFlow
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -35,13 +35,13 @@ def test_a_flow_agrees_with_itself_in_every_arithmetic(name, arithmetic):
 
 
 def test_a_flow_that_computes_something_else_is_found(monkeypatch):
-    exact = UnrolledFlow.forward
+    exact = FoldedFlow.forward
 
     def wrong(self, x):
         z, log_det = exact(self, x)
         return z, log_det + 0.01 * self.dimensions
 
-    monkeypatch.setattr(UnrolledFlow, "forward", wrong)
+    monkeypatch.setattr(FoldedFlow, "forward", wrong)
     found = {check.name: check for check in agreement._flow_checks(small_flow("haar_glow"), "bf16", CPU, 3)}
     right = {name.rsplit(", ", 1)[1]: check.right for name, check in found.items()}
     assert right == {"log prob": False, "log det": False, "round trip": True, "gradient": True}
@@ -87,13 +87,13 @@ def test_contenders_of_a_gpu_find_the_same(monkeypatch):
     problem = problems.problem_of(case, CPU)
     problems.check_agreement(problem)
     assert {name for name, entry in inversion.contenders_of(problem).items() if entry.run(2) > 0} == set(every)
-    forward = UnrolledFlow.inverse
+    forward = FoldedFlow.inverse
 
     def without_gradient(self, z):
         x, log_det = forward(self, z)
         return x.detach() + 0 * z.sum(), log_det
 
-    monkeypatch.setattr(UnrolledFlow, "inverse", without_gradient)
+    monkeypatch.setattr(FoldedFlow, "inverse", without_gradient)
     with pytest.raises(FlowpriorError, match=r"change by .* in 3 steps.*nothing was timed"):
         problems.check_agreement(problem)
 

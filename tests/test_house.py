@@ -5,7 +5,7 @@ import graphlib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1] / "src"
-#: Rooms of the package from the most general to the most special; one may import those that stand before it.
+#: Workspaces of the package from the most general to the most special; one may import those that stand before it.
 ROOMS = (
     *("errors", "files", "fingerprint", "precision", "parallel", "randomness", "registry", "strict_yaml", "tensors"),
     *("device", "progress", "images", "evaluation", "operators", "optim", "models", "training", "solvers"),

@@ -12,8 +12,8 @@ import torch
 from kernel_checks import check_batches, check_both_directions, check_gradients_by_weights
 from pieces import FLOW_CASES, small_flow
 
-from flowprior.models.flows.fixed import compiled
-from flowprior.models.flows.fixed.interface import FOLDER, HEADER, interface
+from flowprior.models.flows.evaluators import compiled
+from flowprior.models.flows.evaluators.interface import FOLDER, HEADER, interface
 
 COMPILERS = ("gcc", "clang")
 #: lanes -> flags. Without AVX four is what a register holds; sixteen are made of two where there is no AVX-512.
@@ -42,7 +42,7 @@ def build(request):
 def test_any_compiler_at_any_width_finds_what_the_flow_finds(build, monkeypatch):
     library, width = build
     assert width is None or library.lanes() == width
-    monkeypatch.setattr("flowprior.models.flows.fixed.flow.kernel", lambda: library)
+    monkeypatch.setattr("flowprior.models.flows.evaluators.by_kernel.kernel", lambda: library)
     for name, shape, settings in FLOW_CASES:
         check_both_directions(small_flow(name, shape, torch.float32, **settings))
         check_gradients_by_weights(small_flow(name, shape, torch.float32, **settings))
@@ -93,7 +93,7 @@ sys.path.insert(0, {tests!r})
 import torch
 from kernel_checks import check_batches, check_both_directions, check_gradients_by_weights
 from pieces import FLOW_CASES, small_flow
-from flowprior.models.flows.fixed import compiled, flow
+from flowprior.models.flows.evaluators import compiled, flow
 torch.set_num_threads(1)
 library = compiled.built([{compiler!r}], {flags!r})
 flow.kernel = lambda: library

@@ -12,11 +12,9 @@ from flowprior.device import use_tensor_cores
 from flowprior.errors import FlowpriorError
 from flowprior.evaluation.metrics import psnr
 from flowprior.models import flows
-from flowprior.models.flows.fixed import UnrolledFlow, compiled
+from flowprior.models.evaluator import evaluator
+from flowprior.models.flows.evaluators import FoldedFlow, compiled
 from flowprior.models.flows.layers import Bijection
-from flowprior.solvers.base import Context
-from flowprior.solvers.frozen import frozen
-from flowprior.solvers.memory import Memory
 from flowprior.training.loop import train
 from flowprior.training.settings import TrainingSettings
 
@@ -56,12 +54,12 @@ def test_half_precision_costs_at_most_a_fiftieth_of_a_decibel(trained, solver, o
 
 @pytest.mark.usefixtures("no_kernel")
 def test_the_setting_reaches_the_networks_where_torch_runs_them(trained):
-    x, memory = torch.rand(2, *SHAPE), Memory(kernel=False).of(trained)
+    x = torch.rand(2, *SHAPE)
     for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
-        with frozen(trained, Context((), memory=memory), precision) as prior:
-            assert torch.equal(prior.log_prob(x), UnrolledFlow(trained, dtype).log_prob(x))
+        with evaluator(trained, precision=precision, kernel=False) as prior:
+            assert torch.equal(prior.log_prob(x), FoldedFlow(trained, dtype).log_prob(x))
             # Derived from the flow once for all calls that share a memory.
-            with frozen(trained, Context((), memory=memory), precision) as again:
+            with evaluator(trained, precision=precision, kernel=False) as again:
                 assert again is prior
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flowprior.models.flows.fixed import compiled, private
+from flowprior.models.flows.evaluators import compiled, private
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 needs_compiler = pytest.mark.skipif(compiled.kernel() is None, reason="no C compiler on this machine")
@@ -188,7 +188,7 @@ def test_a_folder_stays_the_one_that_was_looked_at(home, tmp_path):
 
 @needs_compiler
 def test_several_processes_may_build_at_once(tmp_path):
-    program = "from flowprior.models.flows.fixed import compiled; print(compiled.kernel().lanes())"
+    program = "from flowprior.models.flows.evaluators import compiled; print(compiled.kernel().lanes())"
     variables = {**os.environ, compiled.MORE_FLAGS: "-O0", "XDG_CACHE_HOME": str(tmp_path)}
     command = [sys.executable, "-c", program]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

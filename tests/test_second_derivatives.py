@@ -8,26 +8,26 @@ import pytest
 import torch
 from pieces import FLOW_SHAPE as SHAPE
 from pieces import small_flow
-from test_graphed_flows import reused
+from test_graph_flows import reused
 
 import flowprior
 from flowprior.errors import FlowpriorError
 from flowprior.models import flows
-from flowprior.models.flows.fixed import FixedFlow, FixedLikelihood, GraphedFlow, UnrolledFlow, compiled
-from flowprior.models.flows.fixed.graphed import OFTEN, owned
+from flowprior.models.flows.evaluators import FoldedFlow, GraphFlow, KernelFlow, KernelLikelihood, compiled
+from flowprior.models.flows.evaluators.by_graphs import OFTEN, owned
 
 needs_compiler = pytest.mark.skipif(compiled.kernel() is None, reason="no C compiler on this machine")
 
 
 def launched_by_graphs(flow):
     """A flow with recordings as CUDA makes them: their results lie where the next launch writes."""
-    return GraphedFlow(UnrolledFlow(flow, torch.float64), lambda plain, rows: owned(reused(plain, rows)))
+    return GraphFlow(FoldedFlow(flow, torch.float64), lambda plain, rows: owned(reused(plain, rows)))
 
 
 #: evaluator -> from a flow in float64 to it, and whether it has second derivatives.
 EVALUATORS = {
-    "kernel": (lambda flow: FixedFlow(flow.float()), False),
-    "steps": (lambda flow: UnrolledFlow(flow, torch.float64), True),
+    "kernel": (lambda flow: KernelFlow(flow.float()), False),
+    "steps": (lambda flow: FoldedFlow(flow, torch.float64), True),
     "steps, not yet recorded": (launched_by_graphs, True),
     "recorded steps": (launched_by_graphs, False),
 }
@@ -81,7 +81,7 @@ def test_a_second_derivative_is_the_flows_or_refused(evaluator, objective):
 
 @needs_compiler
 def test_other_ways_to_second_derivatives_are_refused_too():
-    fixed = FixedFlow(small_flow("haar_glow", dtype=torch.float32))
+    fixed = KernelFlow(small_flow("haar_glow", dtype=torch.float32))
     x = torch.rand(1, *SHAPE)
 
     def log_prob(images):
@@ -99,7 +99,7 @@ def test_other_ways_to_second_derivatives_are_refused_too():
 
 @needs_compiler
 def test_gradients_by_images_are_not_left_out_of_a_share():
-    likelihood = FixedLikelihood(small_flow("haar_glow", dtype=torch.float32))
+    likelihood = KernelLikelihood(small_flow("haar_glow", dtype=torch.float32))
     likelihood.refresh()
     with pytest.raises(ValueError, match=r"ask flow\.log_prob"):
         likelihood.share(torch.rand(2, *SHAPE, requires_grad=True))
@@ -128,4 +128,4 @@ def test_all_flows_can_be_asked_by_the_evaluators_that_have_second_derivatives()
         x = torch.rand(2, *SHAPE, dtype=torch.float64)
         objective = OBJECTIVES["log p"][1]
         wanted = product(flow, objective, x, x)
-        torch.testing.assert_close(product(UnrolledFlow(flow, torch.float64), objective, x, x), wanted)
+        torch.testing.assert_close(product(FoldedFlow(flow, torch.float64), objective, x, x), wanted)

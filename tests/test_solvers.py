@@ -144,7 +144,8 @@ def test_map_of_a_gaussian_flow_is_the_linear_estimate():
     left = matrix.T @ matrix + torch.eye(192, dtype=torch.float64) / sigma**2
     right = y.flatten(1).T / sigma**2 - (matrix.T @ offset)[:, None]
     wanted = torch.linalg.solve(left, right).T.reshape(y.shape).clamp(0, 1)
-    found = solvers.solve("map", operator, y, flow, noise_std=sigma, steps=800, learning_rate=0.02)
+    exact = {"tempering": 0.0, "tolerance": 0.0, "optimiser": "adam"}
+    found = solvers.solve("map", operator, y, flow, noise_std=sigma, steps=800, learning_rate=0.02, **exact)
     torch.testing.assert_close(found.images, wanted, rtol=0, atol=1e-4)
 
 

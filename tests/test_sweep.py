@@ -79,10 +79,10 @@ def test_settings_of_a_sweep_are_checked_like_any_others():
 def test_larger_flows_get_smaller_batches(monkeypatch):
     small, large = (small_flow("haar_glow", SHAPE, torch.float32, hidden=width) for width in (6, 60))
     monkeypatch.setattr("flowprior.solvers.sizing._CPU_BUDGET", 2**24)
-    assert 1 <= rows_at_once(large, {}) < rows_at_once(small, {})
+    assert 1 <= rows_at_once(large) < rows_at_once(small)
     # Where the kernel can not run a flow, autograd's own memory is counted.
     exact = small_flow("haar_glow", SHAPE, torch.float64, hidden=60)
-    assert 1 <= rows_at_once(exact, {}) < rows_at_once(small, {})
-    assert rows_at_once(None, {}) == 64
+    assert 1 <= rows_at_once(exact) < rows_at_once(small)
+    assert rows_at_once(None) == 64
     adam, lbfgs = (solvers.REGISTRY.settings("map", {"optimiser": name}) for name in ("adam", "lbfgs"))
-    assert rows_at_once(small, {}, vectors_of(lbfgs)) < rows_at_once(small, {}, vectors_of(adam))
+    assert rows_at_once(small, vectors_of(lbfgs)) < rows_at_once(small, vectors_of(adam))

@@ -9,7 +9,7 @@ from pieces import MODEL_SIDES, pictures, small_model
 
 from flowprior import models, operators
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.learning import Lesson, learn, learn_together
+from flowprior.experiment.learning import TrainingJob, learn, learn_together
 from flowprior.experiment.params import PriorSettings
 from flowprior.models import flows
 from flowprior.models.checkpoint import load_model, save_model
@@ -117,7 +117,7 @@ def test_two_processes_train_one_model(name, tmp_path):
     prior = {"model": name, "settings": small_model(name).settings.model_dump(), "training": SETTINGS.model_dump()}
     places = {"images": "images.npy", "validation": "validation.npy", "folder": "two", "state": "two-state"}
     places = {key: str(tmp_path / place) for key, place in places.items()}
-    learn_together(Lesson(**places, prior=prior, bits=8, seed=3, threads=2, **task), 2)
+    learn_together(TrainingJob(**places, prior=prior, bits=8, seed=3, threads=2, **task), 2)
     assert load_model(tmp_path / "two").name == name
     history = [json.loads(line) for line in (tmp_path / "two" / "history.jsonl").read_text().splitlines()]
     assert [record["step"] for record in history] == [4, 8, 12]
@@ -133,7 +133,7 @@ def test_a_lesson_leaves_a_checkpoint_and_pictures(name, tmp_path):
     prior = {"model": name, "settings": small_model(name).settings.model_dump(), "training": SETTINGS.model_dump()}
     places = {"images": "images.npy", "validation": "validation.npy", "folder": "made", "state": "state"}
     places = {key: str(tmp_path / place) for key, place in places.items()}
-    learn(Lesson(**places, prior=prior, bits=8, seed=3, threads=1, **task))
+    learn(TrainingJob(**places, prior=prior, bits=8, seed=3, threads=1, **task))
     made = tmp_path / "made"
     files = {"weights.safetensors", "config.json", "history.jsonl", "samples.npy", "samples.png"}
     assert {path.name for path in made.iterdir()} == files

@@ -9,11 +9,11 @@ from pieces import SMALL_FLOWS, small_flow
 from pieces import pictures as pixels
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.learning import Lesson, learn_together
+from flowprior.experiment.learning import TrainingJob, learn_together
 from flowprior.models import flows
 from flowprior.models.flows.base import bits_per_dim
 from flowprior.models.flows.checkpoint import load_flow, save_flow
-from flowprior.models.flows.fixed import compiled
+from flowprior.models.flows.evaluators import compiled
 from flowprior.models.flows.learning import ByKernel, ByTorch, likelihood_of
 from flowprior.training.batches import Batches
 from flowprior.training.grids import TEMPERATURES, sample_rows
@@ -73,7 +73,7 @@ def path(request, monkeypatch):
 def take(path, monkeypatch):
     """Train by the kernel, small as these maps are, or by torch."""
     if path == "torch":
-        monkeypatch.setattr("flowprior.models.flows.fixed.flow.kernel", lambda: None)
+        monkeypatch.setattr("flowprior.models.flows.evaluators.by_kernel.kernel", lambda: None)
     else:
         monkeypatch.setattr("flowprior.models.flows.learning._LEAST_PIXELS", 0)
     assert isinstance(likelihood_of(fresh(), SETTINGS), {"torch": ByTorch, "kernel": ByKernel}[path])
@@ -250,7 +250,7 @@ def lesson(tmp_path, name, **changes):
     prior = {"flow": "haar_glow", "settings": SMALL_FLOWS["haar_glow"], "training": SETTINGS.model_dump()}
     facts = {"prior": prior, "bits": 8, "seed": 3, "threads": 2, **changes}
     places = {"images": "images.npy", "validation": "validation.npy", "folder": name, "state": f"{name}-state"}
-    return Lesson(**{key: str(tmp_path / place) for key, place in places.items()}, **facts)
+    return TrainingJob(**{key: str(tmp_path / place) for key, place in places.items()}, **facts)
 
 
 def test_two_processes_learn_what_one_does(tmp_path):

@@ -11,7 +11,14 @@ from torch import nn
 
 from flowprior import solvers
 from flowprior.models.flows.base import Flow
-from flowprior.models.flows.fixed import FixedFlow, FixedLikelihood, NotFoldableError, UnrolledFlow, compiled, folded
+from flowprior.models.flows.evaluators import (
+    FoldedFlow,
+    KernelFlow,
+    KernelLikelihood,
+    NotFoldableError,
+    compiled,
+    folded,
+)
 from flowprior.models.flows.haar_glow import HaarGlow
 from flowprior.models.flows.layers import (
     ActNorm,
@@ -134,7 +141,7 @@ def flow_with(layer):
 @pytest.mark.parametrize("odd", ODD)
 def test_a_flow_with_an_odd_layer_runs_as_it_is(odd):
     flow = flow_with(ODD[odd]())
-    for make in (FixedFlow, FixedLikelihood, lambda flow: UnrolledFlow(flow, torch.float32)):
+    for make in (KernelFlow, KernelLikelihood, lambda flow: FoldedFlow(flow, torch.float32)):
         with pytest.raises(NotFoldableError):
             make(flow)
     y = torch.rand(2, *SHAPE)
@@ -173,7 +180,7 @@ def test_a_flow_without_weights_is_solved_with():
     flow = Flow(SHAPE, None, [Chain([HaarSqueeze()])], [])
     flow.name = "bare"
     with pytest.raises(NotFoldableError):
-        FixedFlow(flow)
+        KernelFlow(flow)
     found = solvers.solve("map", small_operator("identity", SHAPE), torch.rand(2, *SHAPE), flow, steps=3)
     assert found.status == ("ok", "ok")
 
@@ -183,7 +190,7 @@ def test_a_flow_of_two_kinds_of_numbers_is_not_read_by_the_kernel():
     flow = small_flow("haar_glow", dtype=torch.float32)
     flow.levels[-1].double()
     with pytest.raises(NotFoldableError, match="float64"):
-        FixedFlow(flow)
+        KernelFlow(flow)
 
 
 @needs_compiler
@@ -203,7 +210,7 @@ def test_layers_that_share_weights_have_the_gradients_of_all():
 def test_a_weight_that_no_layer_uses_has_no_part_in_the_gradient():
     flow = small_flow("haar_glow", dtype=torch.float32)
     flow.register_parameter("spare", nn.Parameter(torch.ones(3)))
-    likelihood = FixedLikelihood(flow)
+    likelihood = KernelLikelihood(flow)
     likelihood.refresh()
     gradients = likelihood.gradients([likelihood.share(torch.rand(3, *SHAPE))])
     (number,) = (i for i, (name, _) in enumerate(flow.named_parameters()) if name == "spare")
@@ -216,6 +223,6 @@ def test_a_matrix_without_an_inverse_stops_only_what_needs_it():
     mixing = next(part for part in flow.levels[0].parts if isinstance(part, Mixing))
     with torch.no_grad():
         mixing.weight.zero_()
-    for fast in (FixedFlow(flow), UnrolledFlow(flow, torch.float32)):
+    for fast in (KernelFlow(flow), FoldedFlow(flow, torch.float32)):
         assert fast.log_prob(torch.rand(2, *SHAPE)).tolist() == [-torch.inf, -torch.inf]
         assert not torch.isfinite(fast.inverse(torch.randn(2, flow.dimensions))[0]).any()

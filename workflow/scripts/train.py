@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flowprior.experiment.learning import Lesson, learn_together
+from flowprior.experiment.learning import TrainingJob, learn_together
 from flowprior.progress import job_output
 from flowprior.provenance.job import job_facts
 
@@ -13,7 +13,7 @@ with job_output(snakemake.log[0]), job_facts(snakemake, snakemake.output.job, bo
     task = snakemake.params.get("task")
     place = [snakemake.wildcards.prior, *([] if task is None else [snakemake.wildcards.task])]
     state = folder.parents[len(place)].joinpath("training", *place)
-    lesson = Lesson(
+    lesson = TrainingJob(
         images=str(snakemake.input.train),
         validation=str(snakemake.input.validation),
         folder=str(folder),

@@ -24,13 +24,12 @@ from flowprior.errors import FlowpriorError, one_line_errors
 from flowprior.experiment.params import PriorSettings
 from flowprior.files import replacing
 from flowprior.models.checkpoint import save_model
+from flowprior.models.evaluator import evaluator
 from flowprior.models.flows.base import Flow
 from flowprior.models.gaussian import MAX_DIMENSIONS
 from flowprior.models.moments import MOMENTS, sample_moments, write_moments
 from flowprior.operators.task import TaskSettings
 from flowprior.progress import Progress
-from flowprior.solvers.base import Context
-from flowprior.solvers.frozen import frozen
 from flowprior.solvers.map import MAP
 from flowprior.training.grids import save_grid
 from flowprior.training.loop import train
@@ -39,7 +38,7 @@ from flowprior.training.trainable import Task, trainable_of
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingJob:
     """What is learned from what, and where it goes.
 
     Attributes:
@@ -78,7 +77,7 @@ class Lesson:
         return Task(self.task_name, operators.build(settings.operator, shape, **settings.settings), settings)
 
 
-def learn(lesson: Lesson) -> None:
+def learn(lesson: TrainingJob) -> None:
     """Train in this process, with those that torchrun started beside it."""
     prior, folder = PriorSettings(**lesson.prior), Path(lesson.folder)
     pixels, validation = np.load(lesson.images, mmap_mode="r"), np.load(lesson.validation)
@@ -128,12 +127,12 @@ def _leave_moments(path: Path, flow: Flow, seed: int) -> None:
     samples: int = MAP.Settings.model_fields["samples"].default
     drawn = None
     if flow.dimensions <= MAX_DIMENSIONS:
-        with frozen(flow, Context(())) as fixed:
-            drawn = sample_moments(fixed, samples, seed)
+        with evaluator(flow) as asked:
+            drawn = sample_moments(asked, samples, seed)
     write_moments(path, flow, drawn, samples, seed)
 
 
-def learn_together(lesson: Lesson, processes: int) -> None:
+def learn_together(lesson: TrainingJob, processes: int) -> None:
     """Train in several processes of this machine, which share each batch; with one, in this process.
 
     Raises:
@@ -170,4 +169,4 @@ def _own_device(gpus: int) -> torch.device:
 
 if __name__ == "__main__":
     with one_line_errors():
-        learn(Lesson(**json.loads(Path(sys.argv[1]).read_text())))
+        learn(TrainingJob(**json.loads(Path(sys.argv[1]).read_text())))

@@ -170,7 +170,7 @@ def restore(
     # What is derived from the flow is the same for every batch of tiles.
     memory = Memory()
     vectors = vectors_of(solvers.REGISTRY.settings(solver, dict(settings)))
-    batch = rows_at_once(flow, memory.of(flow), vectors) if batch is None else batch
+    batch = rows_at_once(flow, vectors) if batch is None else batch
     for start in range(0, len(corners), batch):
         places = corners[start : start + batch]
         tiles = torch.stack([picture[:, top : top + height, left : left + width] for top, left in places])

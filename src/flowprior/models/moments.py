@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from flowprior.errors import FlowpriorError
 from flowprior.files import replacing
-from flowprior.models.flows.base import Flow, FlowLike
+from flowprior.models.flows.base import Evaluator, Flow
 from flowprior.models.gaussian import Gaussian
+from flowprior.models.weights import weights_digest
 from flowprior.optim.problem import finite_rows
 from flowprior.randomness import generator
 
@@ -24,7 +23,7 @@ _BATCH = 1024
 _TOLERATED = 0.01
 
 
-def sample_moments(prior: FlowLike, samples: int, seed: int) -> Gaussian:
+def sample_moments(prior: Evaluator, samples: int, seed: int) -> Gaussian:
     """The Gaussian with the mean and covariance of a flow's samples.
 
     Its posterior mean is the best linear estimate under the flow's own density: unlike the mode, which of a
@@ -71,16 +70,7 @@ def stored_moments(flow: Flow, samples: int, seed: int) -> Gaussian | None:
     return Gaussian.load(path) if facts == (weights_digest(flow), samples, seed) else None
 
 
-def weights_digest(model: nn.Module) -> str:
-    """SHA-256 of a model's state, whatever device it lies on."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _samples(prior: FlowLike, samples: int, seed: int) -> Iterator[torch.Tensor]:
+def _samples(prior: Evaluator, samples: int, seed: int) -> Iterator[torch.Tensor]:
     for start in range(0, samples, _BATCH):
         source = generator(seed, "moments", start)
         images = prior.sample(min(_BATCH, samples - start), generator=source).cpu()

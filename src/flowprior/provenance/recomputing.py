@@ -22,11 +22,11 @@ from flowprior.experiment.layout import Layout
 from flowprior.experiment.params import NO_PRIOR, Experiment
 from flowprior.experiment.plan import Job, fitted_priors
 from flowprior.images.quantise import to_float
+from flowprior.models.evaluator import runs_by_kernel
 from flowprior.models.flows.base import Flow
 from flowprior.provenance.job import JobFacts, device_name
 from flowprior.provenance.machine import versions
 from flowprior.provenance.source import commit
-from flowprior.solvers.frozen import fixed_of
 
 #: By how much the PSNR of an image may differ, in dB, when the same sums come in the same order: closed forms anywhere;
 #: searches by Adam through the kernel where and by what they ran, alone or in a batch (measured: not at all).
@@ -190,7 +190,7 @@ class _Again:
             and facts.versions == versions()
             and (facts.commit, facts.diff) == (source.name, source.diff)
             and point["settings"].get("optimiser") != "lbfgs"
-            and fixed_of(prior, {}) is not None
+            and runs_by_kernel(prior)
         )
 
     def _facts(self) -> JobFacts | None:

@@ -56,6 +56,7 @@ class Context:
         observer: called with images at recorded steps.
         progress: called with (steps done, steps in all).
         memory: what was derived from this prior, or it and the operator, by what derived it (`Memory.of`).
+        kernel: whether the compiled kernel may run the prior.
         weights: setting -> one value per image, in place of the one value that the settings hold (`Solver.per_row`).
     """
 
@@ -64,6 +65,7 @@ class Context:
     observer: Observer | None = None
     progress: Callable[[int, int], None] | None = None
     memory: dict[Hashable, Any] = field(default_factory=dict)
+    kernel: bool = True
     weights: Mapping[str, Tensor] = field(default_factory=dict)
 
     def remembered(self, key: Hashable, derive: Callable[[], Any]) -> Any:
@@ -170,7 +172,8 @@ def solve(
                 f"'{entry}' of solver '{name}' was given per image with shape {tuple(values.shape)}; "
                 f"one value for each of {len(y)} images may be given of: {', '.join(solver.per_row) or 'none'}"
             )
-    context = Context(identities, seed, observer, progress, Memory.of_caller(memory).of(prior), weights)
+    kept = Memory.of_caller(memory)
+    context = Context(identities, seed, observer, progress, kept.of(prior), kept.kernel, weights)
     return solver.run(operator, y, prior, context)
 
 

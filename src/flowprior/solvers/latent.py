@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from flowprior.models.capabilities import Decodes
+from flowprior.models.evaluator import evaluator, latent_sizes
 from flowprior.operators.base import Operator
 from flowprior.optim.problem import Rows, SearchSettings, Terms
 from flowprior.optim.stages import coarse_stages, stages_of
@@ -19,7 +20,6 @@ from flowprior.randomness import keyed_rows
 from flowprior.registry import SettingsModel
 from flowprior.solvers.averaging import averaged
 from flowprior.solvers.base import Context, Result, Solver
-from flowprior.solvers.frozen import frozen, latent_sizes
 from flowprior.solvers.searching import search
 
 #: Chávez 2021 states its objectives on values in [-1, 1]; residuals of [0, 1] images are half as long.
@@ -74,7 +74,7 @@ class LatentSolver(Solver):
         ).to(y)
 
         def objective(z: Tensor, rows: Rows) -> Terms:
-            images, log_det = fixed.inverse(z)
+            images, log_det = asked.inverse(z)
             return self.terms(weight[rows], RANGE * (operator.A(images) - many[rows]).flatten(1), z, images, log_det)
 
         def finish(images: Tensor) -> Tensor:
@@ -83,12 +83,12 @@ class LatentSolver(Solver):
             return images
 
         stages = stages_of(objective, settings, coarse_stages(latent_sizes(prior), settings.coarse_steps))
-        with frozen(prior, context, settings.precision) as fixed:
+        with evaluator(prior, precision=settings.precision, kernel=context.kernel) as asked:
             started = time.perf_counter()
             start = spread
             if settings.start == "pseudo_inverse":
                 with torch.no_grad():
-                    start = spread + fixed.forward(operator.A_dagger(many).clamp(0, 1))[0]
+                    start = spread + asked.forward(operator.A_dagger(many).clamp(0, 1))[0]
             return averaged(copies, context, lambda rows: search(stages, start, settings, rows, finish, started))
 
 

@@ -12,7 +12,8 @@ from pydantic import Field
 from torch import Tensor
 
 from flowprior.errors import FlowpriorError
-from flowprior.models.flows.base import Flow, FlowLike
+from flowprior.models.evaluator import evaluator
+from flowprior.models.flows.base import Evaluator, Flow
 from flowprior.models.gaussian import MAX_DIMENSIONS
 from flowprior.models.moments import sample_moments, stored_moments
 from flowprior.models.posterior import Posterior
@@ -22,7 +23,6 @@ from flowprior.optim.stages import stages_of
 from flowprior.registry import NoiseStd
 from flowprior.solvers.averaging import averaged
 from flowprior.solvers.base import Context, Result, Solver
-from flowprior.solvers.frozen import frozen
 from flowprior.solvers.memory import operator_key
 from flowprior.solvers.searching import search
 
@@ -95,17 +95,17 @@ class MAP(Solver):
 
         def objective(x: Tensor, rows: Rows) -> Terms:
             data_fit = weight[rows] * (operator.A(x) - many[rows]).square().flatten(1).sum(1)
-            neg_log_prob = -fixed.log_prob(_mirrored(x, mirror[rows]) if copies > 1 else x)
+            neg_log_prob = -asked.log_prob(_mirrored(x, mirror[rows]) if copies > 1 else x)
             return Terms(data_fit + neg_log_prob, data_fit, neg_log_prob, x)
 
         def finish(x: Tensor) -> Tensor:
             return x + operator.A_dagger(many - operator.A(x)) if settings.project else x
 
         stages = stages_of(objective, settings)
-        with frozen(prior, context, settings.precision) as fixed:
-            at_noise = self._posteriors(operator, prior, fixed, context, noise) if first == "sample_moments" else {}
+        with evaluator(prior, precision=settings.precision, kernel=context.kernel) as asked:
+            at_noise = self._posteriors(operator, prior, asked, context, noise) if first == "sample_moments" else {}
             started = time.perf_counter()
-            start = self._start(first, operator, y, fixed, noise, at_noise).repeat_interleave(copies, dim=0)
+            start = self._start(first, operator, y, asked, noise, at_noise).repeat_interleave(copies, dim=0)
             if first == "zero_latent" and copies > 1:
                 # Of each copy's own prior: the mirror image of G(0).
                 start = _mirrored(start, mirror)
@@ -118,7 +118,7 @@ class MAP(Solver):
         return "zero_latent" if too_large else asked
 
     def _posteriors(
-        self, operator: Operator, prior: Flow, fixed: FlowLike, context: Context, noise: Tensor
+        self, operator: Operator, prior: Flow, asked: Evaluator, context: Context, noise: Tensor
     ) -> dict[float, Posterior]:
         """For each noise that an image's start assumes, what posterior means under it need."""
         settings = self.settings
@@ -127,7 +127,7 @@ class MAP(Solver):
             ("sample_moments", *samples),
             lambda: (
                 stored_moments(prior, settings.samples, context.seed)
-                or sample_moments(fixed, settings.samples, context.seed)
+                or sample_moments(asked, settings.samples, context.seed)
             ),
         )
         observed = context.remembered(
@@ -149,7 +149,7 @@ class MAP(Solver):
         first: str,
         operator: Operator,
         y: Tensor,
-        prior: FlowLike,
+        prior: Evaluator,
         noise: Tensor,
         at_noise: dict[float, Posterior],
     ) -> Tensor:

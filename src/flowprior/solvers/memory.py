@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import zlib
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from flowprior.models.weights import content_of
 
 #: Where `Memory.of_caller` keeps itself in a caller's dict.
 _PLACE = "flowprior.solvers.memory"
@@ -24,7 +21,7 @@ class Memory:
     was before is dropped. A prior without tensors is known by the object alone.
 
     Args:
-        kernel: whether the compiled kernel may run flows; without it torch does.
+        kernel: whether the compiled kernel may run models; without it torch does.
     """
 
     kernel: bool = True
@@ -39,9 +36,8 @@ class Memory:
         for held, _, derived in kept:
             if held is prior:
                 return derived
-        derived = {} if self.kernel else {"fixed": None}
-        self._found.append((prior, content, derived))
-        return derived
+        self._found.append((prior, content, {}))
+        return self._found[-1][2]
 
     @classmethod
     def of_caller(cls, memory: Memory | dict[Hashable, Any] | None) -> Memory:
@@ -53,41 +49,6 @@ class Memory:
         return kept
 
 
-def content_of(model: Any) -> Hashable:
-    """What changes whenever a tensor of a model does: checksums of all values, types and places, and modes.
-
-    Args:
-        model: a module, or a dataclass that holds tensors; of anything else nothing is known.
-
-    Example:
-        >>> layer = nn.Linear(2, 2)
-        >>> before = content_of(layer)
-        >>> with torch.no_grad():
-        ...     _ = layer.weight.add_(1)
-        >>> content_of(layer) == before
-        False
-    """
-    modes = tuple(module.training for module in model.modules()) if isinstance(model, nn.Module) else ()
-    facts = (
-        (name, tuple(tensor.shape), tensor.dtype, tensor.device, _checksum(tensor)) for name, tensor in _tensors(model)
-    )
-    return modes, tuple(facts)
-
-
 def operator_key(operator: Any) -> Hashable:
     """What tells an operator from others, and from itself with other settings or for another shape."""
     return operator, tuple(operator.shape), repr(operator.settings)
-
-
-def _tensors(model: Any) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(model, nn.Module):
-        yield from model.named_parameters(remove_duplicate=False)
-        yield from model.named_buffers(remove_duplicate=False)
-    elif dataclasses.is_dataclass(model):
-        values = ((entry.name, getattr(model, entry.name)) for entry in dataclasses.fields(model))
-        yield from ((name, value) for name, value in values if isinstance(value, Tensor))
-
-
-def _checksum(tensor: Tensor) -> int:
-    flat = tensor.detach().cpu().contiguous().flatten()
-    return zlib.crc32(flat.view(torch.uint8).numpy().data) if flat.numel() else 0

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from flowprior.models.flows.base import Flow, FlowLike
+from flowprior.models.capabilities import Decodes
+from flowprior.models.evaluator import evaluator
 from flowprior.registry import SettingsModel
-from flowprior.solvers.frozen import asked, fixed_of
 
 #: On the CPU larger batches are no faster: what a batch may take of the memory, in bytes.
 _CPU_BUDGET = 256 * 2**20
@@ -21,25 +21,27 @@ _MOST = 4096
 ADAM_VECTORS = 16
 #: And L-BFGS for each remembered pair of a step and a gradient change.
 _PAIR = 2
-#: Rows when there is no flow: closed forms and block matching, whose cost does not depend on it.
-_WITHOUT_FLOW = 64
+#: Rows when nothing is searched: closed forms and block matching, whose cost does not depend on it.
+_WITHOUT_SEARCH = 64
 
 
-def rows_at_once(prior: Any, memory: dict[Hashable, Any], vectors: int = ADAM_VECTORS) -> int:
+def rows_at_once(prior: Any, vectors: int = ADAM_VECTORS, kernel: bool = True) -> int:
     """Rows of a batch: as many as the memory of the prior's device holds, measured on one row.
 
     Args:
-        prior: a flow, or what other solvers need.
-        memory: of this prior (`Memory.of`).
+        prior: a model that decodes, or what other solvers need.
         vectors: of an image's size that the search holds for each row.
+        kernel: whether the compiled kernel may run it.
     """
-    if not isinstance(prior, Flow):
-        return _WITHOUT_FLOW
-    device = next(prior.parameters()).device
-    budget = _GPU_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _CPU_BUDGET
-    fixed = fixed_of(prior, memory)
-    of_flow = fixed.bytes_per_image() if fixed is not None else _autograd_bytes(asked(prior, memory, "float32"), prior)
-    of_row = of_flow + vectors * prior.dimensions * next(prior.parameters()).element_size()
+    reference = next(prior.parameters(), None) if isinstance(prior, nn.Module) else None
+    if reference is None or not isinstance(prior, Decodes):
+        return _WITHOUT_SEARCH
+    of_gpu = reference.device.type == "cuda"
+    budget = _GPU_SHARE * torch.cuda.mem_get_info(reference.device)[0] if of_gpu else _CPU_BUDGET
+    with evaluator(prior, kernel=kernel) as asked:
+        known = getattr(asked, "bytes_per_image", None)
+        of_model = known() if known else _autograd_bytes(asked, reference.new_zeros(2, math.prod(prior.latent_shape)))
+    of_row = of_model + vectors * math.prod(prior.shape) * reference.element_size()
     return max(1, min(_MOST, int(budget // of_row)))
 
 
@@ -49,14 +51,12 @@ def vectors_of(settings: SettingsModel) -> int:
     return ADAM_VECTORS + (_PAIR * getattr(settings, "history", 0) if by_lbfgs else 0)
 
 
-def _autograd_bytes(flow: FlowLike, prior: Flow) -> int:
-    """What autograd keeps of one image more on its way through a flow for its gradient; weights are kept once."""
-    reference = next(prior.parameters())
-    one, two = (_kept(flow, reference.new_zeros(count, prior.dimensions)) for count in (1, 2))
-    return two - one
+def _autograd_bytes(asked: Any, two: Tensor) -> int:
+    """What autograd keeps of one latent more on its way to its image for its gradient; weights are kept once."""
+    return _kept(asked, two) - _kept(asked, two[:1])
 
 
-def _kept(flow: FlowLike, z: Tensor) -> int:
+def _kept(asked: Any, z: Tensor) -> int:
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -65,6 +65,6 @@ def _kept(flow: FlowLike, z: Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        values, log_det = flow.inverse(z.requires_grad_(True))
+        values, log_det = asked.inverse(z.clone().requires_grad_(True))
     del values, log_det
     return sum(kept.values())

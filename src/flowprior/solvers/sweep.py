@@ -74,7 +74,7 @@ def solve_points(
     """
     vectors = max((vectors_of(REGISTRY.settings(name, dict(point))) for point in points), default=1)
     memory = Memory.of_caller(memory)
-    at_once = rows_at_once(prior, memory.of(prior), vectors) if batch == "auto" else batch
+    at_once = rows_at_once(prior, vectors, memory.kernel) if batch == "auto" else batch
     total, done = max(1, len(points) * len(y)), 0
     for shared, numbers in _groups(name, points):
         items = [(number, image) for number in numbers for image in range(len(y))]

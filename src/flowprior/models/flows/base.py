@@ -15,7 +15,7 @@ from flowprior.models.flows.layers import ActNorm, Bijection
 from flowprior.registry import SettingsModel
 
 
-class FlowLike(Protocol):
+class Evaluator(Protocol):
     """What solvers ask of a flow, whoever computes it: the flow itself, or its folded steps by a kernel or by torch."""
 
     @property

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from flowprior.models.flows.base import Flow, bits_per_dim
-from flowprior.models.flows.fixed import FixedFlow, FixedLikelihood, NotFoldableError, Share, folded
-from flowprior.models.flows.fixed.program import pixels_per_weight
+from flowprior.models.flows.evaluators import KernelFlow, KernelLikelihood, NotFoldableError, Share, folded
+from flowprior.models.flows.evaluators.program import pixels_per_weight
 from flowprior.training.grids import Grid, samples
 from flowprior.training.settings import TrainingSettings
 from flowprior.training.trainable import Each, Examples, Player, Task, Trainable, shared_gradients
@@ -97,12 +97,12 @@ def likelihood_of(flow: Flow, settings: TrainingSettings) -> Likelihood:
 
 
 class ByKernel:
-    """Forward, backward and weight gradients of each image in one pass (`flowprior.models.flows.fixed`)."""
+    """Forward, backward and weight gradients of each image in one pass (`flowprior.models.flows.evaluators`)."""
 
     layout = torch.contiguous_format
 
     def __init__(self, flow: Flow) -> None:
-        self._fixed = FixedLikelihood(flow)
+        self._fixed = KernelLikelihood(flow)
 
     def gradients(self, parts: Sequence[Tensor], scale: float, each: Each) -> tuple[Tensor, list[Tensor]]:
         """See `Likelihood`."""
@@ -113,7 +113,7 @@ class ByKernel:
 
     def log_prob(self, flow: Flow) -> Callable[[Tensor], Tensor]:
         """See `Likelihood`; every call runs on the core that makes it."""
-        return FixedFlow(flow).with_threads(1).log_prob
+        return KernelFlow(flow).with_threads(1).log_prob
 
 
 class ByTorch:

@@ -15,7 +15,7 @@ from torch import nn
 from flowprior import solvers
 from flowprior.models import flows
 from flowprior.models.flows.base import Flow
-from flowprior.models.flows.fixed import FixedFlow, FixedLikelihood, NotFoldableError, compiled, folded
+from flowprior.models.flows.evaluators import KernelFlow, KernelLikelihood, NotFoldableError, compiled, folded
 from flowprior.models.flows.layers import Bijection, Chain, Coupling, Squeeze, tanh_affine
 
 needs_compiler = pytest.mark.skipif(compiled.kernel() is None, reason="no C compiler on this machine")
@@ -36,7 +36,7 @@ def test_gradients_by_weights_are_autograds(name, shape, settings):
 @needs_compiler
 def test_gradients_by_weights_are_the_same_bits_again_and_a_broken_image_is_seen():
     flow = small_flow("haar_glow", dtype=torch.float32)
-    likelihood = FixedLikelihood(flow)
+    likelihood = KernelLikelihood(flow)
     likelihood.refresh()
     x = torch.rand(37, *SHAPE)
     first, second = likelihood.share(x), likelihood.share(x)
@@ -55,7 +55,7 @@ def test_an_image_alone_is_the_image_among_others_to_the_bit(name):
 def test_threads_that_share_weights_find_what_one_finds_to_the_bit():
     flow = small_flow("chavez", dtype=torch.float32, hidden=256)
     x = torch.rand(70, *SHAPE, generator=torch.Generator().manual_seed(1))
-    whole = FixedFlow(flow)
+    whole = KernelFlow(flow)
 
     def found(threads):
         fixed = whole.with_threads(threads)
@@ -82,7 +82,7 @@ def test_threads_that_share_weights_find_what_one_finds_to_the_bit():
 
 @needs_compiler
 def test_a_gradient_is_taken_once_and_passes_do_not_share_memory():
-    fixed = FixedFlow(small_flow("haar_glow", dtype=torch.float32))
+    fixed = KernelFlow(small_flow("haar_glow", dtype=torch.float32))
     first, second = (torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(i)) for i in (1, 2))
     wanted = []
     for x in (first, second):
@@ -98,7 +98,7 @@ def test_a_gradient_is_taken_once_and_passes_do_not_share_memory():
 
 @needs_compiler
 def test_one_broken_image_does_not_reach_the_others():
-    fixed = FixedFlow(small_flow("haar_glow", dtype=torch.float32))
+    fixed = KernelFlow(small_flow("haar_glow", dtype=torch.float32))
     x = torch.rand(9, *SHAPE)
     broken = x.clone()
     broken[3] = torch.nan
@@ -116,8 +116,8 @@ def test_several_groups_at_once_are_groups_one_by_one(name, shape, settings, mon
     x = torch.rand(70, *shape, generator=torch.Generator().manual_seed(1))
     ends = []
     for heavy in (10**9, 0):
-        monkeypatch.setattr("flowprior.models.flows.fixed.flow._HEAVY", heavy)
-        fixed, likelihood = FixedFlow(flow).with_threads(2), FixedLikelihood(flow)
+        monkeypatch.setattr("flowprior.models.flows.evaluators.by_kernel._HEAVY", heavy)
+        fixed, likelihood = KernelFlow(flow).with_threads(2), KernelLikelihood(flow)
         variable = x.clone().requires_grad_(True)
         values = fixed.log_prob(variable)
         likelihood.refresh()
@@ -129,7 +129,7 @@ def test_several_groups_at_once_are_groups_one_by_one(name, shape, settings, mon
 
 @needs_compiler
 def test_threads_that_ask_at_once_get_rooms_of_their_own():
-    fixed = FixedFlow(small_flow("haar_glow", dtype=torch.float32)).with_threads(1)
+    fixed = KernelFlow(small_flow("haar_glow", dtype=torch.float32)).with_threads(1)
     batches = [torch.rand(count, *SHAPE) for count in (64, 16, 33, 64)] * 8
     wanted = [fixed.log_prob(x) for x in batches]
     with ThreadPoolExecutor(4) as pool:
@@ -139,7 +139,7 @@ def test_threads_that_ask_at_once_get_rooms_of_their_own():
 
 @needs_compiler
 def test_a_gradient_uses_the_threads_of_its_pass(monkeypatch):
-    fixed = FixedFlow(small_flow("haar_glow", dtype=torch.float32))
+    fixed = KernelFlow(small_flow("haar_glow", dtype=torch.float32))
     x = torch.rand(40, *SHAPE)
     before, ends, seen = torch.get_num_threads(), [], []
     exact = fixed.run
@@ -160,10 +160,10 @@ def test_a_gradient_uses_the_threads_of_its_pass(monkeypatch):
 @pytest.mark.parametrize("rows", [torch.rand(2, 3, 8, 8, dtype=torch.float64), torch.rand(2, 3, 8, 4)])
 def test_rows_that_the_kernel_cannot_read_are_refused(rows):
     flow = small_flow("haar_glow", dtype=torch.float32)
-    likelihood = FixedLikelihood(flow)
+    likelihood = KernelLikelihood(flow)
     with pytest.raises(RuntimeError, match="call refresh"):
         likelihood.gradients([])
-    for ask in (FixedFlow(flow).log_prob, likelihood.share):
+    for ask in (KernelFlow(flow).log_prob, likelihood.share):
         with pytest.raises(ValueError, match=r"float32 rows \(N, 192\)"):
             ask(rows)
 
@@ -172,7 +172,7 @@ def test_rows_that_the_kernel_cannot_read_are_refused(rows):
 @pytest.mark.parametrize("name", flows.names())
 def test_samples_are_the_flows_samples(name):
     flow = small_flow(name, dtype=torch.float32)
-    found = FixedFlow(flow).sample(5, 0.7, torch.Generator().manual_seed(3))
+    found = KernelFlow(flow).sample(5, 0.7, torch.Generator().manual_seed(3))
     close(found, flow.sample(5, 0.7, torch.Generator().manual_seed(3)))
 
 
@@ -220,7 +220,7 @@ def test_a_flow_of_couplings_alone_can_be_learned_and_one_that_ends_in_a_relu_is
     flow = flow_with()
     x = torch.rand(5, *SHAPE)
     if compiled.kernel() is not None:
-        likelihood = FixedLikelihood(flow)
+        likelihood = KernelLikelihood(flow)
         likelihood.refresh()
         wanted = torch.autograd.grad(-flow.log_prob(x).sum(), list(flow.parameters()))
         for found, gradient in zip(likelihood.gradients([likelihood.share(x)]), wanted, strict=True):
@@ -244,12 +244,12 @@ def test_what_cannot_be_folded_is_said_and_runs_by_torch():
     result = solvers.solve("map", operator, torch.rand(2, *SHAPE), flow, steps=2)
     assert result.status == ("ok", "ok")
     with pytest.raises(NotFoldableError, match="float64"):
-        FixedFlow(small_flow("haar_glow", dtype=torch.float64))
+        KernelFlow(small_flow("haar_glow", dtype=torch.float64))
 
 
 @needs_compiler
 def test_the_kernel_is_built_once_and_a_broken_compiler_stops_nothing(tmp_path):
-    program = "from flowprior.models.flows.fixed import compiled; print(compiled.kernel() is not None)"
+    program = "from flowprior.models.flows.evaluators import compiled; print(compiled.kernel() is not None)"
 
     def told(**variables):
         import os

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn.functional import conv2d, logsigmoid, pixel_shuffle
 
 from flowprior.models.flows.base import Flow
-from flowprior.models.flows.fixed.density import FixedDensity
-from flowprior.models.flows.fixed.linear import inverse_map
-from flowprior.models.flows.fixed.networks import Convolution
-from flowprior.models.flows.fixed.program import Step, folded
+from flowprior.models.flows.evaluators.base import FlowEvaluator
+from flowprior.models.flows.evaluators.linear import inverse_map
+from flowprior.models.flows.evaluators.networks import Convolution
+from flowprior.models.flows.evaluators.program import Step, folded
 
 #: Over the pixels (0, 0), (0, 1), (1, 0), (1, 1) of a block: average, horizontal, vertical and diagonal details.
 _HAAR = ((1, 1, 1, 1), (1, -1, 1, -1), (1, 1, -1, -1), (1, -1, -1, 1))
@@ -34,7 +34,7 @@ class Affine(NamedTuple):
     inverse_shift: Tensor
 
 
-class UnrolledFlow(FixedDensity):
+class FoldedFlow(FlowEvaluator):
     """Forward, inverse and density of a flow whose weights do not change, on the device and in the dtype of the flow.
 
     It copies what it needs; later changes of the flow's weights do not reach it.

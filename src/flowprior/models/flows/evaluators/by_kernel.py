@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from flowprior.models.flows.base import Flow
-from flowprior.models.flows.fixed.compiled import kernel
-from flowprior.models.flows.fixed.density import FixedDensity
-from flowprior.models.flows.fixed.interface import address
-from flowprior.models.flows.fixed.networks import NotFoldableError
-from flowprior.models.flows.fixed.once import once
-from flowprior.models.flows.fixed.program import folded
-from flowprior.models.flows.fixed.rooms import Room, Rooms
-from flowprior.models.flows.fixed.written import Written
+from flowprior.models.flows.evaluators.base import FlowEvaluator
+from flowprior.models.flows.evaluators.compiled import kernel
+from flowprior.models.flows.evaluators.interface import address
+from flowprior.models.flows.evaluators.kernel_program import KernelProgram
+from flowprior.models.flows.evaluators.networks import NotFoldableError
+from flowprior.models.flows.evaluators.once import once
+from flowprior.models.flows.evaluators.program import folded
+from flowprior.models.flows.evaluators.workspaces import Workspace, Workspaces
 
-#: Rooms kept: those of a full batch and of a last, smaller one.
+#: Workspaces kept: those of a full batch and of a last, smaller one.
 _ROOMS = 2
 #: Flows with more weights than the caches hold run several groups of images at once, so that weights are fetched less.
 _HEAVY, _GROUPS = 1_000_000, 8
@@ -62,7 +62,7 @@ def groups_at_once(flow: Flow) -> int:
     return _GROUPS if sum(parameter.numel() for parameter in flow.parameters()) > _HEAVY else 1
 
 
-class FixedFlow(FixedDensity):
+class KernelFlow(FlowEvaluator):
     """Forward, inverse and density of a flow whose weights do not change, on the CPU in float32.
 
     It copies what it needs; later changes of the flow's weights do not reach it. Threads: those torch has, or
@@ -81,10 +81,10 @@ class FixedFlow(FixedDensity):
         super().__init__(flow)
         self._library = library
         self._threads: int | None = None
-        self._rooms = Rooms(_ROOMS)
+        self._workspaces = Workspaces(_ROOMS)
         with torch.no_grad():
             program = folded(flow)
-            self._written = Written(library, program, flow, inverses=True)
+            self._written = KernelProgram(library, program, flow, inverses=True)
             self._written.write(program)
         self._struct = self._written.struct
         self._lanes = int(library.lanes())
@@ -100,10 +100,10 @@ class FixedFlow(FixedDensity):
         x, log_det = _Pass.apply(self, self._library.INVERSE, z)
         return x.reshape(-1, *self.shape), log_det
 
-    def with_threads(self, threads: int) -> FixedFlow:
+    def with_threads(self, threads: int) -> KernelFlow:
         """The same flow on so many threads, however many torch has."""
         other = copy.copy(self)
-        other._threads, other._rooms = threads, Rooms(_ROOMS)
+        other._threads, other._workspaces = threads, Workspaces(_ROOMS)
         return other
 
     @property
@@ -115,24 +115,24 @@ class FixedFlow(FixedDensity):
         """What a pass keeps of each image for its gradient."""
         return int(self._library.saved_bytes(self._struct, 1, 0)) // self._lanes
 
-    def room(self, count: int) -> Room:
+    def workspace(self, count: int) -> Workspace:
         """Where a pass over `count` images leaves what its gradient needs, divided so that every thread has work."""
         groups, threads = math.ceil(count / self._lanes), self.threads
         at_once = max(1, min(self._most_groups, groups // threads))
         size = math.ceil(groups / at_once) * int(self._library.saved_bytes(self._struct, at_once, 0))
         buffers = threads * int(self._library.scratch_bytes(self._struct, at_once))
-        return self._rooms.take(at_once, threads, size, buffers)
+        return self._workspaces.take(at_once, threads, size, buffers)
 
-    def leave(self, room: Room) -> None:
-        """Keep a room for the next pass."""
-        self._rooms.leave(room)
+    def leave(self, workspace: Workspace) -> None:
+        """Keep a workspace for the next pass."""
+        self._workspaces.leave(workspace)
 
-    def run(self, number: int, rows: Tensor, by_log_det: Tensor | None, room: Room) -> tuple[Tensor, Tensor]:
+    def run(self, number: int, rows: Tensor, by_log_det: Tensor | None, workspace: Workspace) -> tuple[Tensor, Tensor]:
         """One pass of the kernel over rows (N, D), by its number in `flow.h`."""
         rows = checked_rows(rows, self.dimensions)
         out, log_det = torch.empty_like(rows), rows.new_empty(len(rows))
-        memory = (rows, by_log_det, out, log_det, room.saved, room.scratch)
-        self._library.run(self._struct, number, len(rows), room.at_once, room.threads, *map(address, memory))
+        memory = (rows, by_log_det, out, log_det, workspace.saved, workspace.scratch)
+        self._library.run(self._struct, number, len(rows), workspace.at_once, workspace.threads, *map(address, memory))
         return out, log_det
 
 
@@ -140,12 +140,12 @@ class _Pass(torch.autograd.Function):
     """A pass of the kernel, with its gradient by the rows it was given; there is no second one."""
 
     @staticmethod
-    def forward(ctx: Any, flow: FixedFlow, number: int, rows: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.flow, ctx.number, ctx.room = flow, number, flow.room(len(rows))
-        result = flow.run(number, rows.detach(), None, ctx.room)
+    def forward(ctx: Any, flow: KernelFlow, number: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.flow, ctx.number, ctx.workspace = flow, number, flow.workspace(len(rows))
+        result = flow.run(number, rows.detach(), None, ctx.workspace)
         if not ctx.needs_input_grad[2]:
-            flow.leave(ctx.room)
-            ctx.room = None
+            flow.leave(ctx.workspace)
+            ctx.workspace = None
         else:
             # Not for its values: they may change in place, as a search's iterate does, once the kernel has them.
             ctx.rows = rows
@@ -154,10 +154,10 @@ class _Pass(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor]:  # type: ignore[override]
         by_rows, by_log_det = gradients
-        if ctx.room is None:
+        if ctx.workspace is None:
             raise RuntimeError("a pass of a fixed flow has one gradient, taken once; evaluate it again")
-        by_input = ctx.flow.run(ctx.number + 1, by_rows, by_log_det.contiguous(), ctx.room)[0]
-        ctx.flow.leave(ctx.room)
-        ctx.room = None
+        by_input = ctx.flow.run(ctx.number + 1, by_rows, by_log_det.contiguous(), ctx.workspace)[0]
+        ctx.flow.leave(ctx.workspace)
+        ctx.workspace = None
         who = f"flow '{ctx.flow.name}' run by the compiled kernel"
         return None, None, once(by_input, who, ctx.rows, by_rows, by_log_det)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from flowprior.models.flows.base import Flow
-from flowprior.models.flows.fixed.density import FixedDensity
-from flowprior.models.flows.fixed.once import once
+from flowprior.models.flows.evaluators.base import FlowEvaluator
+from flowprior.models.flows.evaluators.once import once
 
 #: One direction of a flow: rows to (values, log-determinants).
 Pass = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -73,7 +73,7 @@ def owned(recorded: Pass) -> Pass:
     return launch
 
 
-class GraphedFlow(FixedDensity):
+class GraphFlow(FlowEvaluator):
     """A flow whose passes with gradient are recorded when one shape comes often.
 
     A recording holds the memory of a whole evaluation, so there is one at most, and it goes as soon as another shape
@@ -85,7 +85,7 @@ class GraphedFlow(FixedDensity):
         capture: how a pass is recorded.
     """
 
-    def __init__(self, flow: Flow | FixedDensity, capture: Capture = cuda_graph) -> None:
+    def __init__(self, flow: Flow | FlowEvaluator, capture: Capture = cuda_graph) -> None:
         super().__init__(flow)
         self._flow, self._capture = flow, capture
         self._key: Hashable = None

@@ -15,8 +15,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from flowprior.models.flows.base import Flow
-from flowprior.models.flows.fixed.linear import Row, affines, log_det_of
-from flowprior.models.flows.fixed.networks import (
+from flowprior.models.flows.evaluators.linear import Row, affines, log_det_of
+from flowprior.models.flows.evaluators.networks import (
     Convolution,
     Ending,
     NotFoldableError,

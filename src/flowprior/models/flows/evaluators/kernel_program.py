@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from flowprior.models.flows.base import Flow
-from flowprior.models.flows.fixed.interface import address, interface
-from flowprior.models.flows.fixed.linear import inverse_map
-from flowprior.models.flows.fixed.networks import Convolution, NotFoldableError
-from flowprior.models.flows.fixed.program import Program, Step
+from flowprior.models.flows.evaluators.interface import address, interface
+from flowprior.models.flows.evaluators.linear import inverse_map
+from flowprior.models.flows.evaluators.networks import Convolution, NotFoldableError
+from flowprior.models.flows.evaluators.program import Program, Step
 
 
 def convolutions(step: Step, inverses: bool) -> tuple[Convolution, ...]:
@@ -41,7 +41,7 @@ def constants(program: Program, inverses: bool) -> list[Tensor]:
     return [tensor for convolution in found for tensor in (convolution.weight, convolution.bias)]
 
 
-class Written:
+class KernelProgram:
     """Memory of one program; `write` fills it with weights, as often as they change.
 
     Args:

@@ -7,7 +7,7 @@ from pieces import FLOW_SHAPE as SHAPE
 from pieces import small_flow
 
 from flowprior.models import flows
-from flowprior.models.flows.fixed import UnrolledFlow
+from flowprior.models.flows.evaluators import FoldedFlow
 
 
 def evaluated(function, start, weights):
@@ -21,7 +21,7 @@ def evaluated(function, start, weights):
 @pytest.mark.parametrize(("name", "shape", "settings"), CASES)
 def test_in_float64_both_directions_and_their_gradients_are_the_flows(name, shape, settings):
     flow = small_flow(name, shape, torch.float64, **settings)
-    unrolled = UnrolledFlow(flow, torch.float64)
+    unrolled = FoldedFlow(flow, torch.float64)
     x = torch.rand(5, *shape, dtype=torch.float64)
     z = flow(x)[0].detach()
     weights = torch.randn(5, 1 + flow.dimensions, dtype=torch.float64)
@@ -38,7 +38,7 @@ def test_in_float64_both_directions_and_their_gradients_are_the_flows(name, shap
 @pytest.mark.parametrize("name", flows.names())
 def test_with_networks_in_half_precision_it_is_still_a_bijection_in_float32(name):
     flow = small_flow(name, dtype=torch.float32)
-    unrolled = UnrolledFlow(flow, torch.bfloat16)
+    unrolled = FoldedFlow(flow, torch.bfloat16)
     x = torch.rand(5, *SHAPE)
     z, log_det = unrolled(x)
     assert z.dtype == log_det.dtype == torch.float32
@@ -54,7 +54,7 @@ def test_with_networks_in_half_precision_it_is_still_a_bijection_in_float32(name
 
 def test_later_changes_of_the_weights_do_not_reach_it():
     flow = small_flow("haar_glow")
-    unrolled, x = UnrolledFlow(flow, torch.float64), torch.rand(2, *SHAPE, dtype=torch.float64)
+    unrolled, x = FoldedFlow(flow, torch.float64), torch.rand(2, *SHAPE, dtype=torch.float64)
     before = unrolled.log_prob(x)
     with torch.no_grad():
         for parameter in flow.parameters():

@@ -10,7 +10,7 @@ from torch import Tensor
 from flowprior.models.flows.base import Flow, standard_normal_log_prob
 
 
-class FixedDensity(ABC):
+class FlowEvaluator(ABC):
     """Density and samples, from `forward` and `inverse` alone; to a solver it is the flow itself.
 
     Args:
@@ -22,7 +22,7 @@ class FixedDensity(ABC):
     dimensions: int
     reference: Tensor
 
-    def __init__(self, flow: Flow | FixedDensity) -> None:
+    def __init__(self, flow: Flow | FlowEvaluator) -> None:
         self.name, self.shape, self.dimensions = flow.name, flow.shape, flow.dimensions
         weight = next(flow.parameters()) if isinstance(flow, Flow) else flow.reference
         self.reference = weight.detach().new_empty(0)

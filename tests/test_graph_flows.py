@@ -8,8 +8,8 @@ import torch
 from pieces import small_flow, small_operator
 
 from flowprior import solvers
-from flowprior.models.flows.fixed import GraphedFlow, UnrolledFlow
-from flowprior.models.flows.fixed.graphed import OFTEN, cuda_graph, owned
+from flowprior.models.flows.evaluators import FoldedFlow, GraphFlow
+from flowprior.models.flows.evaluators.by_graphs import OFTEN, cuda_graph, owned
 
 SHAPE = (3, 8, 8)
 
@@ -34,9 +34,9 @@ class Recorder:
 
 
 def graphed(failure=None):
-    plain = UnrolledFlow(small_flow("haar_glow"), torch.float64)
+    plain = FoldedFlow(small_flow("haar_glow"), torch.float64)
     recorder = Recorder(failure)
-    return plain, recorder, GraphedFlow(plain, recorder)
+    return plain, recorder, GraphFlow(plain, recorder)
 
 
 def with_gradient(count):
@@ -111,7 +111,7 @@ def reused(plain, example):
 
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
 def test_what_a_recording_gives_stays_when_it_is_launched_again(direction):
-    plain = getattr(UnrolledFlow(small_flow("haar_glow"), torch.float64), direction)
+    plain = getattr(FoldedFlow(small_flow("haar_glow"), torch.float64), direction)
     shape = SHAPE if direction == "forward" else (192,)
     inputs = [0.5 * torch.rand(3, *shape, dtype=torch.float64) for _ in range(3)]
     passes = (owned(reused(plain, inputs[0].clone().requires_grad_(True))), plain)
@@ -130,7 +130,7 @@ def with_ends(function, rows):
 
 
 def test_the_gradient_of_an_overwritten_pass_is_refused():
-    plain = UnrolledFlow(small_flow("haar_glow"), torch.float64).forward
+    plain = FoldedFlow(small_flow("haar_glow"), torch.float64).forward
     x = with_gradient(3)
     launch = owned(reused(plain, x))
     first = launch(x)[0]
@@ -175,8 +175,8 @@ def test_a_search_through_recordings_is_the_search(solver, optimiser, monkeypatc
     settings = {"steps": 3 * OFTEN, "optimiser": optimiser} | ({"smoothing": 0.001} if solver == "chavez" else {})
     wanted = solvers.solve(solver, operator, y, flow, **settings)
     recorder = Recorder()
-    recording = GraphedFlow(UnrolledFlow(flow, torch.float64), recorder)
-    monkeypatch.setattr("flowprior.solvers.frozen.asked", lambda *_: recording)
+    recording = GraphFlow(FoldedFlow(flow, torch.float64), recorder)
+    monkeypatch.setattr("flowprior.models.evaluator.by_torch", lambda *_: recording)
     found = solvers.solve(solver, operator, y, flow, **settings)
     assert recorder.launched
     torch.testing.assert_close(found.images, wanted.images)
@@ -186,8 +186,8 @@ def test_a_search_through_recordings_is_the_search(solver, optimiser, monkeypatc
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
 def test_on_a_gpu_a_recording_computes_what_was_recorded(direction):
-    plain = UnrolledFlow(small_flow("haar_glow").cuda(), torch.float64)
-    flow = GraphedFlow(plain)
+    plain = FoldedFlow(small_flow("haar_glow").cuda(), torch.float64)
+    flow = GraphFlow(plain)
     shape = SHAPE if direction == "forward" else (flow.dimensions,)
     inputs = [0.5 * torch.rand(3, *shape, dtype=torch.float64).cuda() for _ in range(3 * OFTEN)]
     with warnings.catch_warnings():
@@ -201,7 +201,7 @@ def test_on_a_gpu_a_recording_computes_what_was_recorded(direction):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
 def test_on_a_gpu_the_memory_of_a_recording_comes_back():
-    flow = GraphedFlow(UnrolledFlow(small_flow("haar_glow").cuda(), torch.float64))
+    flow = GraphFlow(FoldedFlow(small_flow("haar_glow").cuda(), torch.float64))
 
     def held(count):
         for _ in range(OFTEN):

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flowprior.models.flows.fixed import private
-from flowprior.models.flows.fixed.interface import FOLDER, interface
+from flowprior.models.flows.evaluators import private
+from flowprior.models.flows.evaluators.interface import FOLDER, interface
 
 SOURCE = FOLDER / "passes.c"
 #: No reassociation: sums are the same on every machine of one vector width.

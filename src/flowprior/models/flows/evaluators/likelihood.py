@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from flowprior.models.flows.base import Flow, standard_normal_log_prob
-from flowprior.models.flows.fixed.flow import checked_rows, groups_at_once, kernel_for
-from flowprior.models.flows.fixed.interface import address
-from flowprior.models.flows.fixed.program import Program, folded
-from flowprior.models.flows.fixed.rooms import Rooms
-from flowprior.models.flows.fixed.written import Written
+from flowprior.models.flows.evaluators.by_kernel import checked_rows, groups_at_once, kernel_for
+from flowprior.models.flows.evaluators.interface import address
+from flowprior.models.flows.evaluators.kernel_program import KernelProgram
+from flowprior.models.flows.evaluators.program import Program, folded
+from flowprior.models.flows.evaluators.workspaces import Workspaces
 
-#: Rooms kept: more threads than these that ask at once find no room left for them.
+#: Workspaces kept: more threads than these that ask at once find none left for them.
 _MOST_THREADS = 64
 
 
@@ -34,7 +34,7 @@ class Share:
     images: int
 
 
-class FixedLikelihood:
+class KernelLikelihood:
     """-log p of images and its gradient by a flow's weights, for one step of training after another.
 
     Gradients by the folded constants come from the kernel, one pass over forward and backward while an image's
@@ -44,10 +44,10 @@ class FixedLikelihood:
         flow: the flow, float32 on the CPU.
 
     Raises:
-        NotFoldableError: as `FixedFlow`.
+        NotFoldableError: as `KernelFlow`.
 
     Example:
-        >>> likelihood = FixedLikelihood(flow)  # doctest: +SKIP
+        >>> likelihood = KernelLikelihood(flow)  # doctest: +SKIP
         >>> likelihood.refresh()  # after every change of the weights  # doctest: +SKIP
         >>> gradients = likelihood.gradients([likelihood.share(images)])  # doctest: +SKIP
     """
@@ -56,9 +56,9 @@ class FixedLikelihood:
         self._library = kernel_for(flow)
         self._flow, self._parameters = flow, list(flow.parameters())
         with torch.no_grad():
-            self._written = Written(self._library, folded(flow), flow, inverses=False)
+            self._written = KernelProgram(self._library, folded(flow), flow, inverses=False)
         self._most_groups = groups_at_once(flow)
-        self._rooms = Rooms(_MOST_THREADS)
+        self._workspaces = Workspaces(_MOST_THREADS)
         self._program: Program | None = None
         self._constants: list[Tensor] = []
 
@@ -78,10 +78,10 @@ class FixedLikelihood:
         latents, log_det = torch.empty_like(rows), rows.new_empty(len(rows))
         gradients = rows.new_zeros(sum(self._written.sizes))
         sizes = (self._library.saved_bytes(struct, at_once, 1), self._library.scratch_bytes(struct, at_once))
-        room = self._rooms.take(at_once, 1, *sizes)
-        memory = (rows, latents, log_det, gradients, room.saved, room.scratch)
+        workspace = self._workspaces.take(at_once, 1, *sizes)
+        memory = (rows, latents, log_det, gradients, workspace.saved, workspace.scratch)
         self._library.learn(struct, len(rows), at_once, *map(address, memory))
-        self._rooms.leave(room)
+        self._workspaces.leave(workspace)
         log_prob = standard_normal_log_prob(latents) + log_det
         return Share(-log_prob.double().sum(), gradients, len(rows))
 
