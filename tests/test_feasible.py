@@ -72,7 +72,6 @@ CANNOT = {
     "more test images than prepared": ("test_images", 5, "test_images takes 5 test images, and data.test leaves 4 of"),
     "more validation images": ("validation_images", 3, "validation_images takes 3 validation images"),
     "more than there are": ("data.test", 10**6, "data.test is 1000000, and there are"),
-    "a batch larger than the set": ("priors.p.training.batch", 65, "a batch takes 65 train images"),
     "a method on the wrong task": (
         "methods.bm3d.tasks",
         {"deblurring": {}},

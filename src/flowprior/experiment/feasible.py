@@ -48,14 +48,14 @@ def check_counts(experiment: Experiment) -> None:
     """Compare what an experiment asks for with the images that there are, where these can be listed yet.
 
     Raises:
-        FlowpriorError: a split has fewer images than are asked for; or training images are fewer than a batch.
+        FlowpriorError: a split has fewer images than are asked for.
     """
     there = _images(experiment)
     if there is None:
         return
     data = experiment.data
     for split, limit, used, asks in (
-        ("train", data.train, max([2, *(prior.training.batch for prior in experiment.priors.values())]), "a batch"),
+        ("train", data.train, 1, "training"),
         ("validation", data.validation, experiment.validation_images, "validation_images"),
         ("test", data.test, experiment.test_images, "test_images"),
     ):
