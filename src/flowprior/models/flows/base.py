@@ -150,7 +150,7 @@ class Flow(nn.Module):
 
         Temperature 0 gives `count` times the image G(0).
         """
-        reference = next(self.parameters())
+        reference = next(self.parameters(), torch.empty(0))
         z = torch.randn(count, self.dimensions, generator=generator) * temperature
         return self.inverse(z.to(reference))[0]
 
