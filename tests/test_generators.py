@@ -7,6 +7,7 @@ from pieces import MODEL_SIDES, small_model
 from flowprior import models, operators, solvers
 from flowprior.errors import FlowpriorError
 from flowprior.models.capabilities import Decodes, Density, capabilities_of, missing
+from flowprior.solvers.sizing import rows_at_once
 from flowprior.training.energy import energy_score
 
 #: Models that make images and know no density.
@@ -111,3 +112,11 @@ class TestEnergyScore:
     def test_an_image_is_scored_alone(self):
         score, images = energy_score(self.images(1, 32)), self.images(2, 8)
         torch.testing.assert_close(score(images[3:4]), score(images)[3:4])
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_rows_of_a_batch_follow_from_what_a_model_keeps(name):
+    """As of a flow: a larger model, or a search that holds more, takes fewer rows at once."""
+    model, larger = small_model(name, width=16), small_model(name, width=64)
+    assert 1 <= rows_at_once(larger, {}) < rows_at_once(model, {}) != 64
+    assert rows_at_once(model, {}, 1000) < rows_at_once(model, {}, 10)

@@ -16,6 +16,7 @@ from flowprior.experiment.pieces import PIECES
 from flowprior.experiment.plan import check_names, jobs, splits_of, without_missing_solvers
 from flowprior.experiment.schema import REGISTRIES, generate_index, generate_schema
 from flowprior.images.settings import DataSettings
+from flowprior.training.settings import TrainingSettings
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "params").glob("*.yaml"))
@@ -241,3 +242,16 @@ def test_models_run_where_they_can():
     named = experiment.model_copy(update={"methods": {"map": MethodSettings(priors=["gan"])}})
     with pytest.raises(FlowpriorError, match=r"'map' needs a model that is Invertible, and 'gan' \(dcgan\) is none"):
         named.priors_of("map")
+
+
+def test_a_model_is_trained_as_its_kind_is_unless_it_is_said():
+    said = {
+        "a": {"model": "dcgan"},
+        "b": {"model": "dcgan", "training": {"beta1": 0.9, "steps": 7}},
+        "c": {"flow": "glow"},
+    }
+    models = Experiment.model_validate({**smoke(methods={}), "priors": said}).priors
+    own = {"learning_rate": 2e-4, "beta1": 0.5, "schedule": "constant", "warmup": 0}
+    assert models["a"].training == TrainingSettings(**own)
+    assert models["b"].training == TrainingSettings(**{**own, "beta1": 0.9, "steps": 7})
+    assert models["c"].training == TrainingSettings()

@@ -8,8 +8,8 @@ result   = fp.solvers.solve("map", operator, y, prior=flow, noise_std=0.02, step
 psnr     = fp.evaluation.psnr(result.images, x, data_range=1.0)
 """
 
-from flowprior import evaluation, operators, solvers
+from flowprior import evaluation, models, operators, solvers
 from flowprior.models import flows
 
-__all__ = ["evaluation", "flows", "operators", "solvers"]
+__all__ = ["evaluation", "flows", "models", "operators", "solvers"]
 __version__ = "0.1.0"

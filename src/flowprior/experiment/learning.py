@@ -110,6 +110,8 @@ def learn(lesson: TrainingJob) -> None:
     model = trained.model.cpu()
     grid = trainable_of(model, prior.training, lesson.bits, task).grid(model, validation, lesson.seed)
     facts = {"bits": lesson.bits, **grid.facts, "training": prior.training.model_dump()}
+    if lesson.task is not None:
+        facts["task"] = {"name": lesson.task_name, **lesson.task}
     save_model(folder, model, {**trained.facts, **facts})
     if isinstance(model, Flow):
         _leave_moments(folder / MOMENTS, model, lesson.seed)

@@ -23,6 +23,7 @@ from pydantic import (
 from flowprior.errors import FlowpriorError, UnknownNameError
 from flowprior.images.settings import DataSettings
 from flowprior.models.flows.registry import REGISTRY as FLOWS
+from flowprior.models.registry import TRAINED
 from flowprior.operators.task import TaskSettings
 from flowprior.registry import SettingsModel
 from flowprior.training.settings import TrainingSettings
@@ -40,6 +41,18 @@ class PriorSettings(SettingsModel):
     )
     settings: dict[str, Any] = Field(default_factory=dict, description="the model's own settings")
     training: TrainingSettings = Field(default_factory=TrainingSettings)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trained_as_its_kind_is(cls, values: Any) -> Any:
+        """What a person leaves out is as the model's class has it."""
+        from flowprior.experiment.pieces import model_facts
+
+        if not isinstance(values, dict) or not isinstance(given := values.get("training", {}), dict):
+            return values
+        name = values.get("model", values.get("flow"))
+        defaults = model_facts(name).training if name in TRAINED.names() else {}
+        return {**values, "training": {**defaults, **given}} if defaults else values
 
     @model_serializer(mode="wrap")
     def _flows_as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -92,7 +105,7 @@ class MethodSettings(SettingsModel):
     settings: dict[str, Any] = Field(default_factory=dict, description="the solver's own settings")
     sweep: dict[str, list[Scalar]] = Field(default_factory=dict, description="setting -> values; all combinations run")
     tasks: dict[str, MethodTask] | None = Field(None, description="tasks it runs on, with what differs; null: all")
-    priors: list[str] | None = Field(None, description="priors it runs with; null: all flows of the experiment")
+    priors: list[str] | None = Field(None, description="priors it runs with; null: all that can what it needs")
     images: int | None = Field(None, ge=1, description="only the first so many test images (slow protocols); null: all")
 
     @field_validator("tasks", mode="before")

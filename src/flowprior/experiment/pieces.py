@@ -52,10 +52,12 @@ class ModelFacts:
     Attributes:
         gives: names of the protocols that it has.
         fitted: whether it is made of the training images at once, without settings and training.
+        training: settings of training that are others than those of flows, where a person says nothing.
     """
 
     gives: list[str] = field(default_factory=list)
     fitted: bool = False
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 @cache
@@ -94,7 +96,9 @@ def facts_of_solver(cls: Any) -> SolverFacts:
 
 def facts_of_model(cls: Any) -> ModelFacts:
     """Facts as the class states them."""
-    return ModelFacts(list(capabilities_of(cls)), bool(getattr(cls, "fitted", False)))
+    return ModelFacts(
+        list(capabilities_of(cls)), bool(getattr(cls, "fitted", False)), dict(getattr(cls, "training_defaults", {}))
+    )
 
 
 def fitted_models(needs: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from flowprior.device import device_for, use_tensor_cores, use_threads
 from flowprior.errors import FlowpriorError
@@ -180,7 +181,7 @@ class _Again:
 
     def _same_sums(self, prior: object, facts: JobFacts | None) -> bool:
         """Whether solving this image alone and here rounds as its job did."""
-        if not isinstance(prior, Flow):
+        if not isinstance(prior, nn.Module):
             return True
         (point,) = self.problem.params.points
         source = commit(self.layout.root)
@@ -190,6 +191,7 @@ class _Again:
             and facts.versions == versions()
             and (facts.commit, facts.diff) == (source.name, source.diff)
             and point["settings"].get("optimiser") != "lbfgs"
+            and isinstance(prior, Flow)
             and runs_by_kernel(prior)
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,12 +29,18 @@ _SCORED = 256
 class DCGAN(nn.Module):
     """The generator: 4x4 transposed convolutions that double the side and halve the channels, the last to a tanh.
 
-    Asim et al. 2020 use it at 64x64 with 100 latent values: 3,576,704 weights. Train it by its authors' Adam:
-    learning_rate 2e-4, beta1 .5, schedule constant.
+    Asim et al. 2020 use it at 64x64 with 100 latent values: 3,576,704 weights. It is trained by its authors' Adam.
     """
 
     name: ClassVar[str] = "dcgan"
     trained_by: ClassVar[str] = "flowprior.models.generators.dcgan:AdversarialTraining"
+
+    training_defaults: ClassVar[dict[str, Any]] = {
+        "learning_rate": 2e-4,
+        "beta1": 0.5,
+        "schedule": "constant",
+        "warmup": 0,
+    }
 
     class Settings(SettingsModel):
         """Settings of `dcgan`."""
