@@ -19,11 +19,11 @@ define RECORDED
 @test "$$(dvc status --json)" = "{}" || { dvc status >&2; echo "flowprior: these files are not as dvc.lock records them: \`dvc commit\` keeps them as they are, \`dvc checkout --force\` (metrics and plots: \`git checkout results\`) brings back what was recorded" >&2; exit 2; }
 endef
 
-.PHONY: help install run test lint bench schema ui publish repro pull exp lock clean
+.PHONY: help install run test test-all lint bench schema ui publish repro pull exp lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml requirements.lock
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
@@ -39,7 +39,10 @@ run: $(STAMP)  ## the experiment PARAMS (params/demo.yaml), end to end
 	@snakemake --configfile $(PARAMS)
 	@echo "Report: results/$$(sed -n 's/^name: *//p' $(PARAMS))/report.html   (records: make ui)"
 
-test: $(STAMP) lint  ## lint, then every test
+test: $(STAMP) lint  ## lint, then the tests that take seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(STAMP) lint  ## lint, then every test
 	$(BIN)/python -m pytest
 
 lint: $(STAMP)  ## style, types, workflow

@@ -19,6 +19,8 @@ from workflow_project import (
     snakemake,
 )
 
+pytestmark = pytest.mark.slow
+
 CLEAN = "Data and pipelines are up to date."
 RUNS = "Running stage"
 SWEEP = "methods.chavez.sweep.alpha"

@@ -18,6 +18,8 @@ from flowprior.errors import FlowpriorError
 from flowprior.models import flows
 from flowprior.models.flows.evaluators import FoldedFlow
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
 #: What the machine with the GPU need not have.

@@ -15,6 +15,8 @@ from pieces import FLOW_CASES, small_flow
 from flowprior.models.flows.evaluators import compiled
 from flowprior.models.flows.evaluators.interface import FOLDER, HEADER, interface
 
+pytestmark = pytest.mark.slow
+
 COMPILERS = ("gcc", "clang")
 #: lanes -> flags. Without AVX four is what a register holds; sixteen are made of two where there is no AVX-512.
 WIDTHS = {

@@ -27,7 +27,10 @@ from flowprior.tracking.ui import pages_of
 
 webdriver = pytest.importorskip("selenium.webdriver")
 DRIVER, BROWSER = shutil.which("chromedriver"), shutil.which("chromium")
-pytestmark = pytest.mark.skipif(not (DRIVER and BROWSER), reason="no chromium with chromedriver on this machine")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (DRIVER and BROWSER), reason="no chromium with chromedriver on this machine"),
+]
 #: Seconds that a page may take to show something.
 PATIENCE = 60
 

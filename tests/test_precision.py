@@ -18,6 +18,8 @@ from flowprior.models.flows.layers import Bijection
 from flowprior.training.loop import train
 from flowprior.training.settings import TrainingSettings
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (3, 8, 8)
 #: solver, operator, its noise, settings
 SEARCHES = [

@@ -13,6 +13,8 @@ from flowprior.experiment.plan import jobs
 from flowprior.experiment.pruning import check_idle, expected_files, remove, stale_files
 from flowprior.report import Layout
 
+pytestmark = pytest.mark.slow
+
 
 def put(root: Path, *paths: str) -> list[Path]:
     for path in paths:

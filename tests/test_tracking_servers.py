@@ -23,7 +23,7 @@ from flowprior.tracking.sending import CURRENT
 from flowprior.tracking.server import _reason
 from flowprior.tracking.ui import pages_of
 
-pytestmark = pytest.mark.usefixtures("no_server")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_server")]
 
 
 def test_a_database_may_be_named_by_a_relative_path(tmp_path, monkeypatch):

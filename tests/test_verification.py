@@ -28,6 +28,8 @@ from flowprior.provenance.reproducing import settings_text
 from flowprior.provenance.verification import read, verify
 from flowprior.report import Layout, build
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):

@@ -28,6 +28,8 @@ from flowprior.experiment.loading import load_experiment
 from flowprior.experiment.plan import jobs
 from flowprior.report import outputs
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(tmp_path):
@@ -289,12 +291,3 @@ class TestBadInput:
 
     def test_mended_is_forgotten(self, finished):
         assert not list((finished / "logs").rglob("*.error"))
-
-
-def test_lint_and_format():
-    for command in (
-        [sys.executable, "-m", "snakemake", "--lint"],
-        [str(Path(sys.executable).with_name("snakefmt")), "--check", "Snakefile", "workflow"],
-    ):
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr

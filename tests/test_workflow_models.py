@@ -13,6 +13,8 @@ from flowprior.experiment.params import Training
 from flowprior.experiment.pruning import stale_files
 from flowprior.models import load
 
+pytestmark = pytest.mark.slow
+
 TRAINING = {"steps": 20, "batch": 16, "validate_every": 10, "learning_rate": 1e-3}
 CHANGES = {
     "name": "models",
