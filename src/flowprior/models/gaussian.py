@@ -16,6 +16,8 @@ from flowprior.errors import FlowpriorError
 from flowprior.images.quantise import to_float
 from flowprior.models.posterior import Observed
 from flowprior.operators.base import Operator
+from flowprior.randomness import normal_rows
+from flowprior.tensors import derived_once
 
 #: 64x64 colour images: a covariance of 1.2 GB. Beyond that a dense Gaussian is no baseline any more.
 MAX_DIMENSIONS = 12288
@@ -124,10 +126,7 @@ class Gaussian:
 
     def _once(self, name: str, derive: Callable[[], Any]) -> Any:
         """What is derived from the covariance, again only when that was changed in place."""
-        made, version = f"_{name}", self.covariance._version
-        if made not in self.__dict__ or self.__dict__[made][0] != version:
-            self.__dict__[made] = version, derive()
-        return self.__dict__[made][1]
+        return derived_once(self, name, [self.covariance], derive)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats of images (N, C, H, W): (N,), of x's type and device; differentiable.
@@ -151,10 +150,13 @@ class Gaussian:
         Args:
             count: how many.
             temperature: factor of all standard deviations; 0 gives the mean.
-            generator: source of the random numbers.
+            generator: source of the random numbers; any temperature but 0 needs one.
+
+        Raises:
+            FlowpriorError: as `flowprior.randomness.normal_rows`.
         """
-        noise = torch.randn(count, len(self.mean), generator=generator)
-        return self.coloured(temperature * noise).float()
+        noise = normal_rows(count, len(self.mean), temperature, generator)
+        return self.coloured(noise.to(self.mean.device)).float()
 
     def coloured(self, noise: Tensor) -> Tensor:
         """Draws in float64 (N, C, H, W) from standard normal numbers (N, D): mean + C^(1/2) noise."""
