@@ -154,8 +154,9 @@ def _check(x: torch.Tensor, reference: torch.Tensor, data_range: float) -> None:
 
 
 def _check_values(x: torch.Tensor, reference: torch.Tensor, data_range: float) -> None:
-    """Raise if values are of another range. What a method makes may leave it, by much where it enlarges noise, but
-    then on both sides.
+    """Raise if values are of another range.
+
+    What a method makes may leave it, by much where it enlarges noise, but then on both sides.
     """
     low, high = _span(reference)
     if high - low > _OF_ANOTHER_RANGE * data_range:

@@ -122,7 +122,10 @@ class Gaussian:
 
     def _root(self) -> Tensor:
         factor, failed = torch.linalg.cholesky_ex(self.covariance)
-        return self.spectrum.axes * self.spectrum.variances.sqrt() if failed else factor
+        if not failed:
+            return factor
+        spectrum = self.spectrum
+        return spectrum.axes * spectrum.variances.sqrt()
 
     def _once(self, name: str, derive: Callable[[], Any]) -> Any:
         """What is derived from the covariance, again only when that was changed in place."""
@@ -134,13 +137,14 @@ class Gaussian:
         Raises:
             FlowpriorError: the covariance has directions without variance: there is no density.
         """
-        variances = self.spectrum.variances
+        spectrum = self.spectrum
+        variances = spectrum.variances
         if rank := int((variances == 0).sum()):
             raise FlowpriorError(
                 f"the Gaussian has no variance in {rank} of {len(variances)} directions and so no density; "
                 "fit it on more images, or on images with a little noise"
             )
-        whitened = self._centred(x) @ self.spectrum.axes / variances.sqrt()
+        whitened = self._centred(x) @ spectrum.axes / variances.sqrt()
         constant = variances.log().sum() + len(variances) * math.log(2 * math.pi)
         return (-0.5 * (whitened.square().sum(1) + constant)).to(x)
 
@@ -167,11 +171,11 @@ class Gaussian:
 
         Directions without variance have the mean's value, at any noise and at none.
         """
-        variances = self.spectrum.variances
+        spectrum = self.spectrum
+        axes, variances = spectrum.axes, spectrum.variances
         noise = torch.as_tensor(std, dtype=torch.float64).cpu().reshape(-1, 1).square()
         total = variances + noise
         kept = torch.where(total > 0, variances / torch.where(total > 0, total, 1.0), 0.0)
-        axes = self.spectrum.axes
         return (self.mean + (self._centred(x) @ axes * kept) @ axes.T).reshape(-1, *self.shape).to(x)
 
     def _centred(self, x: Tensor) -> Tensor:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+
+from flowprior.tensors import checksum
 
 #: Where `Memory.of_caller` keeps itself in a caller's dict.
 _PLACE = "flowprior.solvers.memory"
@@ -69,7 +69,7 @@ def content_of(model: Any) -> Hashable:
     """
     modes = tuple(module.training for module in model.modules()) if isinstance(model, nn.Module) else ()
     facts = (
-        (name, tuple(tensor.shape), tensor.dtype, tensor.device, _checksum(tensor)) for name, tensor in _tensors(model)
+        (name, tuple(tensor.shape), tensor.dtype, tensor.device, checksum(tensor)) for name, tensor in _tensors(model)
     )
     return modes, tuple(facts)
 
@@ -86,8 +86,3 @@ def _tensors(model: Any) -> Iterator[tuple[str, Tensor]]:
     elif dataclasses.is_dataclass(model):
         values = ((entry.name, getattr(model, entry.name)) for entry in dataclasses.fields(model))
         yield from ((name, value) for name, value in values if isinstance(value, Tensor))
-
-
-def _checksum(tensor: Tensor) -> int:
-    flat = tensor.detach().cpu().contiguous().flatten()
-    return zlib.crc32(flat.view(torch.uint8).numpy().data) if flat.numel() else 0
