@@ -7,6 +7,7 @@ registry. Everything that works on names, settings or documentation of pieces go
 from __future__ import annotations
 
 import importlib
+import operator
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
@@ -30,6 +31,30 @@ def _on_unit_range(value: float) -> float:
 
 #: A standard deviation of noise, on values in [0, 1].
 NoiseStd = Annotated[float, AfterValidator(_on_unit_range)]
+
+
+def image_shape(shape: Any) -> tuple[int, int, int]:
+    """The shape (C, H, W) that a piece is built for, as whole numbers.
+
+    Raises:
+        FlowpriorError: it is none of images, with the remedy.
+
+    Example:
+        >>> image_shape([3, 32, 32])
+        (3, 32, 32)
+    """
+    try:
+        sides = tuple(operator.index(side) for side in shape)
+    except TypeError:
+        raise FlowpriorError(f"shape must be (C, H, W) in whole numbers, got {shape!r}; (3, 32, 32), say") from None
+    if len(sides) != 3 or min(sides) < 1:
+        raise FlowpriorError(
+            f"shape must be (C, H, W), each at least 1, got {sides}; (3, 32, 32), say: without the batch's size"
+        )
+    channels, height, width = sides
+    if width in (1, 3) and channels == height and height > 4:
+        raise FlowpriorError(f"shape must be (C, H, W), channels first, got {sides}; give {(width, channels, height)}")
+    return channels, height, width
 
 
 S = TypeVar("S", bound=BaseModel)

@@ -1,10 +1,13 @@
-"""Tensors in a file, as safetensors: written whole or not at all, never unpickled."""
+"""Tensors in a file, as safetensors, written whole or not at all and never unpickled; and tensors told apart."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -43,3 +46,32 @@ def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise FlowpriorError(f"{path} is damaged ({error}); {remedy}") from None
+
+
+def checksum(tensor: Tensor) -> int:
+    """Of every byte: what changes with any value, however it was changed. `_version` does not see an edit by `.data`.
+
+    Example:
+        >>> values = torch.eye(3)
+        >>> before = checksum(values)
+        >>> values.data[0, 1] = 1e-30
+        >>> checksum(values) == before
+        False
+    """
+    flat = tensor.detach().cpu().contiguous().flatten()
+    return zlib.crc32(flat.view(torch.uint8).numpy().data) if flat.numel() else 0
+
+
+def derived_once(holder: Any, name: str, tensors: Sequence[Tensor], derive: Callable[[], Any]) -> Any:
+    """What is derived from tensors of a frozen object, kept with it and made again when they were changed in place.
+
+    Args:
+        holder: keeps it.
+        name: of what is derived.
+        tensors: what it is derived from.
+        derive: makes it.
+    """
+    made, now = f"_derived_{name}", tuple(map(checksum, tensors))
+    if made not in holder.__dict__ or holder.__dict__[made][0] != now:
+        holder.__dict__[made] = now, derive()
+    return holder.__dict__[made][1]

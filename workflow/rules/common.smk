@@ -88,6 +88,12 @@ def growing(base):
     return lambda wildcards, attempt: base * attempt
 
 
+def fitting_mb(resolution):
+    """Memory for a Gaussian of colour images: three matrices of D x D in float64, and the program itself."""
+    dimensions = 3 * resolution**2
+    return 1500 + 3 * 8 * dimensions**2 // 10**6
+
+
 def settled(settings):
     """Settings in one order, so that a params file with its lines moved reruns nothing."""
     return json.loads(json.dumps(settings, sort_keys=True))

@@ -121,7 +121,7 @@ rule fit:
         "../envs/flowprior.yaml"
     threads: HEAVY_THREADS
     resources:
-        mem_mb=growing(4000),
+        mem_mb=growing(fitting_mb(EXPERIMENT.data.resolution)),
         runtime=growing(30),
     message:
         "Fit the {wildcards.prior} of the training images"

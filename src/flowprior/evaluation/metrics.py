@@ -13,6 +13,8 @@ WINDOW, SIGMA = 11, 1.5
 #: SSIM's constants for values in [0, 1]; of another range they grow with its square.
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 _IMAGES_AT_ONCE = 64
+#: From how many times data_range on a reference, or an image without negative values, is of another range.
+_OF_ANOTHER_RANGE, _FAR = 1.5, 8.0
 
 
 def psnr(x: torch.Tensor, reference: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
@@ -28,14 +30,14 @@ def psnr(x: torch.Tensor, reference: torch.Tensor, data_range: float = 1.0) -> t
         Means over images cap it, see `flowprior.evaluation.statistics.PSNR_CAP`.
 
     Raises:
-        FlowpriorError: the shapes differ or are not (N, C, H, W).
+        FlowpriorError: the shapes differ or are not (N, C, H, W), or data_range is not that of the values.
 
     Example:
         >>> x = torch.zeros(1, 3, 8, 8)
         >>> psnr(x + 0.1, x).round(decimals=3)
         tensor([20.], dtype=torch.float64)
     """
-    return 10 * torch.log10(data_range**2 / _mse(x, reference))
+    return 10 * torch.log10(data_range**2 / _mse(x, reference, data_range))
 
 
 def psnr_chavez2021(x: torch.Tensor, reference: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
@@ -58,7 +60,7 @@ def psnr_chavez2021(x: torch.Tensor, reference: torch.Tensor, data_range: float 
         >>> psnr_chavez2021(x + 0.1, x).round(decimals=3)
         tensor([34.0650], dtype=torch.float64)
     """
-    return 20 * torch.log10(255 / (_mse(x, reference) * (255 / data_range) ** 2) ** 0.25)
+    return 20 * torch.log10(255 / (_mse(x, reference, data_range) * (255 / data_range) ** 2) ** 0.25)
 
 
 def ssim(x: torch.Tensor, reference: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
@@ -84,7 +86,7 @@ def ssim(x: torch.Tensor, reference: torch.Tensor, data_range: float = 1.0) -> t
         >>> ssim(x, x)
         tensor([1., 1.], dtype=torch.float64)
     """
-    check_pair(x, reference)
+    check_pair(x, reference, data_range)
     if min(x.shape[-2:]) < WINDOW:
         raise FlowpriorError(
             f"SSIM needs images of at least {WINDOW} pixels a side, got {x.shape[-2]}x{x.shape[-1]}; "
@@ -122,15 +124,59 @@ def _bands(size: int, like: torch.Tensor) -> torch.Tensor:
     return weights / weights.sum(dim=1, keepdim=True)
 
 
-def _mse(x: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    check_pair(x, reference)
+def _mse(x: torch.Tensor, reference: torch.Tensor, data_range: float) -> torch.Tensor:
+    check_pair(x, reference, data_range)
     return (x.double() - reference.double()).square().mean(dim=(1, 2, 3))
 
 
-def check_pair(x: torch.Tensor, reference: torch.Tensor) -> None:
+def check_pair(x: torch.Tensor, reference: torch.Tensor, data_range: float = 1.0) -> None:
     """Refuse what cannot be compared image by image."""
+    for images in (x, reference):
+        if not isinstance(images, torch.Tensor):
+            raise FlowpriorError(
+                f"metrics compare torch tensors, got {type(images).__name__}; convert by torch.as_tensor"
+            )
     if x.ndim != 4 or x.shape != reference.shape or math.prod(x.shape[1:]) == 0:
         raise FlowpriorError(
             "metrics compare two batches of the same shape (N, C, H, W), "
             f"got {tuple(x.shape)} and {tuple(reference.shape)}"
         )
+    if x.device != reference.device:
+        raise FlowpriorError(f"metrics compare on one device, got {x.device} and {reference.device}; move one by .to")
+    if not (math.isfinite(data_range) and data_range > 0):
+        raise FlowpriorError(f"data_range must be above 0, got {data_range}; 1.0 of images in [0, 1], 255 of bytes")
+    whole = [not images.is_floating_point() for images in (x, reference)]
+    if whole[0] != whole[1] or (whole[0] and data_range <= 1):
+        raise FlowpriorError(
+            f"images of {x.dtype} and {reference.dtype} do not go with data_range {data_range:g}; "
+            "divide bytes by 255 and compare with data_range 1.0, or compare bytes alone with data_range 255"
+        )
+    _check_values(x, reference, data_range)
+
+
+def _check_values(x: torch.Tensor, reference: torch.Tensor, data_range: float) -> None:
+    """Raise if values are of another range.
+
+    What a method makes may leave it, by much where it enlarges noise, but then on both sides.
+    """
+    low, high = _span(reference)
+    if high - low > _OF_ANOTHER_RANGE * data_range:
+        raise FlowpriorError(
+            f"references have values from {low:.4g} to {high:.4g}, more than data_range {data_range:g}; "
+            "divide both by 255, or set data_range to the range of the values"
+        )
+    low, high = _span(x)
+    if low >= 0 and high > _FAR * data_range:
+        raise FlowpriorError(
+            f"images have values from {low:.4g} to {high:.4g}, far from data_range {data_range:g}; "
+            "bring both to one range, such as [0, 1]"
+        )
+
+
+def _span(images: torch.Tensor) -> tuple[float, float]:
+    """Smallest and largest finite value; 0 and 0 where there is none."""
+    values = images.detach().double()
+    finite = torch.isfinite(values)
+    if not bool(finite.any()):
+        return 0.0, 0.0
+    return float(values[finite].min()), float(values[finite].max())

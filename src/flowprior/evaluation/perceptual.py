@@ -45,7 +45,7 @@ def haarpsi(x: torch.Tensor, reference: torch.Tensor, data_range: float = 1.0) -
         >>> haarpsi(x, x)
         tensor([1., 1.], dtype=torch.float64)
     """
-    check_pair(x, reference)
+    check_pair(x, reference, data_range)
     scale = 255 / data_range
     parts = zip(x.split(_IMAGES_AT_ONCE), reference.split(_IMAGES_AT_ONCE), strict=True)
     return torch.cat([_haarpsi(a.double() * scale, b.double() * scale) for a, b in parts])
@@ -125,7 +125,7 @@ def lpips(x: torch.Tensor, reference: torch.Tensor, data_range: float = 1.0) -> 
     Raises:
         FlowpriorError: the shapes differ, or the package or its weights are missing.
     """
-    check_pair(x, reference)
+    check_pair(x, reference, data_range)
     reason = lpips_absent()
     if reason:
         raise FlowpriorError(reason)

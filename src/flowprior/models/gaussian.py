@@ -16,6 +16,8 @@ from flowprior.errors import FlowpriorError
 from flowprior.images.quantise import to_float
 from flowprior.models.posterior import Observed
 from flowprior.operators.base import Operator
+from flowprior.randomness import normal_rows
+from flowprior.tensors import derived_once
 
 #: 64x64 colour images: a covariance of 1.2 GB. Beyond that a dense Gaussian is no baseline any more.
 MAX_DIMENSIONS = 12288
@@ -120,14 +122,14 @@ class Gaussian:
 
     def _root(self) -> Tensor:
         factor, failed = torch.linalg.cholesky_ex(self.covariance)
-        return self.spectrum.axes * self.spectrum.variances.sqrt() if failed else factor
+        if not failed:
+            return factor
+        spectrum = self.spectrum
+        return spectrum.axes * spectrum.variances.sqrt()
 
     def _once(self, name: str, derive: Callable[[], Any]) -> Any:
         """What is derived from the covariance, again only when that was changed in place."""
-        made, version = f"_{name}", self.covariance._version
-        if made not in self.__dict__ or self.__dict__[made][0] != version:
-            self.__dict__[made] = version, derive()
-        return self.__dict__[made][1]
+        return derived_once(self, name, [self.covariance], derive)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats of images (N, C, H, W): (N,), of x's type and device; differentiable.
@@ -135,13 +137,14 @@ class Gaussian:
         Raises:
             FlowpriorError: the covariance has directions without variance: there is no density.
         """
-        variances = self.spectrum.variances
+        spectrum = self.spectrum
+        variances = spectrum.variances
         if rank := int((variances == 0).sum()):
             raise FlowpriorError(
                 f"the Gaussian has no variance in {rank} of {len(variances)} directions and so no density; "
                 "fit it on more images, or on images with a little noise"
             )
-        whitened = self._centred(x) @ self.spectrum.axes / variances.sqrt()
+        whitened = self._centred(x) @ spectrum.axes / variances.sqrt()
         constant = variances.log().sum() + len(variances) * math.log(2 * math.pi)
         return (-0.5 * (whitened.square().sum(1) + constant)).to(x)
 
@@ -151,10 +154,13 @@ class Gaussian:
         Args:
             count: how many.
             temperature: factor of all standard deviations; 0 gives the mean.
-            generator: source of the random numbers.
+            generator: source of the random numbers; any temperature but 0 needs one.
+
+        Raises:
+            FlowpriorError: as `flowprior.randomness.normal_rows`.
         """
-        noise = torch.randn(count, len(self.mean), generator=generator)
-        return self.coloured(temperature * noise).float()
+        noise = normal_rows(count, len(self.mean), temperature, generator)
+        return self.coloured(noise.to(self.mean.device)).float()
 
     def coloured(self, noise: Tensor) -> Tensor:
         """Draws in float64 (N, C, H, W) from standard normal numbers (N, D): mean + C^(1/2) noise."""
@@ -165,11 +171,11 @@ class Gaussian:
 
         Directions without variance have the mean's value, at any noise and at none.
         """
-        variances = self.spectrum.variances
+        spectrum = self.spectrum
+        axes, variances = spectrum.axes, spectrum.variances
         noise = torch.as_tensor(std, dtype=torch.float64).cpu().reshape(-1, 1).square()
         total = variances + noise
         kept = torch.where(total > 0, variances / torch.where(total > 0, total, 1.0), 0.0)
-        axes = self.spectrum.axes
         return (self.mean + (self._centred(x) @ axes * kept) @ axes.T).reshape(-1, *self.shape).to(x)
 
     def _centred(self, x: Tensor) -> Tensor:

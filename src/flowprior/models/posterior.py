@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from flowprior.tensors import derived_once
 
 if TYPE_CHECKING:
     from flowprior.models.gaussian import Gaussian
@@ -73,12 +74,18 @@ class Posterior:
         solution = torch.linalg.lu_solve(self.factors, self.pivots, residual.T)
         return (mean[:, None] + seen.cross @ solution).T.reshape(-1, *seen.gaussian.shape).to(y)
 
-    @cached_property
+    @property
     def std(self) -> Tensor:
         """Standard deviations (C, H, W) of each value, float64: the same for every measurement.
 
         The diagonal of C - C A^T (A C A^T + sigma^2 I)^-1 A C, of which rounding leaves about 1e-8.
         """
+        seen = self.observed
+        tensors = [seen.gaussian.covariance.diagonal(), seen.cross, self.factors, self.pivots]
+        found: Tensor = derived_once(self, "std", tensors, self._std)
+        return found
+
+    def _std(self) -> Tensor:
         seen = self.observed
         explained = seen.cross.T * torch.linalg.lu_solve(self.factors, self.pivots, seen.cross.T)
         variance = seen.gaussian.covariance.diagonal() - explained.sum(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flowprior.models.flows.registry import REGISTRY as FLOWS
-from flowprior.registry import Registry
+from flowprior.registry import Registry, image_shape
 
 #: Models that an experiment trains, of every kind.
 TRAINED: Registry[Any] = Registry(
@@ -39,4 +39,4 @@ def build(name: str, shape: tuple[int, int, int], **settings: Any) -> Any:
         UnknownNameError: no such model, naming the nearest.
         FlowpriorError: a setting is misspelt or out of range, or the model cannot take images of this shape.
     """
-    return TRAINED.get(name)(shape, TRAINED.settings(name, settings))
+    return TRAINED.get(name)(image_shape(shape), TRAINED.settings(name, settings))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import zlib
 from collections.abc import Hashable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from flowprior.tensors import checksum
 
 
 def content_of(model: Any) -> Hashable:
@@ -28,7 +29,7 @@ def content_of(model: Any) -> Hashable:
     """
     modes = tuple(module.training for module in model.modules()) if isinstance(model, nn.Module) else ()
     facts = (
-        (name, tuple(tensor.shape), tensor.dtype, tensor.device, _checksum(tensor)) for name, tensor in _tensors(model)
+        (name, tuple(tensor.shape), tensor.dtype, tensor.device, checksum(tensor)) for name, tensor in _tensors(model)
     )
     return modes, tuple(facts)
 
@@ -49,8 +50,3 @@ def _tensors(model: Any) -> Iterator[tuple[str, Tensor]]:
     elif dataclasses.is_dataclass(model):
         values = ((entry.name, getattr(model, entry.name)) for entry in dataclasses.fields(model))
         yield from ((name, value) for name, value in values if isinstance(value, Tensor))
-
-
-def _checksum(tensor: Tensor) -> int:
-    flat = tensor.detach().cpu().contiguous().flatten()
-    return zlib.crc32(flat.view(torch.uint8).numpy().data) if flat.numel() else 0

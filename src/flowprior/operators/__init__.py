@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flowprior.registry import Registry
+from flowprior.registry import Registry, image_shape
 
 if TYPE_CHECKING:
     from flowprior.operators.base import Operator
@@ -39,7 +39,7 @@ def build(name: str, shape: tuple[int, int, int], **settings: Any) -> Operator:
 
     Raises:
         UnknownNameError: no such operator, naming the nearest.
-        FlowpriorError: a setting is misspelt or out of range.
+        FlowpriorError: a setting is misspelt or out of range, or the shape is none of images.
 
     Example:
         >>> import torch
@@ -47,4 +47,4 @@ def build(name: str, shape: tuple[int, int, int], **settings: Any) -> Operator:
         >>> blur.A(torch.ones(1, 1, 4, 4))[0, 0, 1, 1].item()
         1.0
     """
-    return REGISTRY.get(name)(shape, REGISTRY.settings(name, settings))
+    return REGISTRY.get(name)(image_shape(shape), REGISTRY.settings(name, settings))

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from flowprior.errors import FlowpriorError
+from flowprior.operators.checking import check_batch, check_noise_std, check_range
 from flowprior.registry import SettingsModel
 
 
 class Operator(ABC):
     """A linear map A from images (N, C, H, W) to measurements, batch-wise.
 
-    Operators hold no tensors of a device's: they compute on whatever device their argument lies.
+    Operators hold no tensors of a device's: they compute on whatever device their argument lies. Whatever a class
+    defines as `A`, `A_adjoint` and `A_dagger` first checks its argument: none of them repeats that.
 
     Args:
         shape: (C, H, W) of the images.
@@ -31,6 +35,13 @@ class Operator(ABC):
     def __init__(self, shape: tuple[int, int, int], settings: Any) -> None:
         self.shape = shape
         self.settings = settings
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let the maps of a new operator check what they are given."""
+        super().__init_subclass__(**options)
+        for name, what in (("A", "images"), ("A_adjoint", "the measurement"), ("A_dagger", "the measurement")):
+            if name in cls.__dict__:
+                setattr(cls, name, _checked(cls.__dict__[name], what))
 
     @property
     def measurement_shape(self) -> tuple[int, ...]:
@@ -60,15 +71,18 @@ class Operator(ABC):
 
         Args:
             x: images (N, C, H, W) in [0, 1].
-            noise_std: standard deviation of the noise, in units of [0, 1] images.
-            generator: source of the noise, drawn in one piece for the batch.
+            noise_std: standard deviation of the noise, in units of [0, 1] images: 25/255, not 25.
+            generator: source of the noise, drawn in one piece for the batch, where the generator lies.
             noise: standard normal numbers of the measurement's shape, instead of a generator: how a pipeline gives
                 each image its own noise (`flowprior.randomness.keyed_rows`).
 
         Raises:
-            FlowpriorError: noise is asked for, but neither generator nor noise is given: it would not be repeatable.
+            FlowpriorError: noise is asked for, but neither generator nor noise is given: it would not be repeatable;
+                or images, noise_std or noise are of another shape, type or range.
         """
         y = self.A(x)
+        check_range(x, "images")
+        noise_std = check_noise_std(noise_std)
         if noise_std == 0:
             return y
         if noise is None:
@@ -76,7 +90,16 @@ class Operator(ABC):
                 raise FlowpriorError(
                     f"noise_std is {noise_std}, but no generator was given; pass torch.Generator().manual_seed(0)"
                 )
-            noise = torch.randn(y.shape, generator=generator)
+            if not isinstance(generator, torch.Generator):
+                raise FlowpriorError(
+                    f"generator must be a torch.Generator, got {generator!r}; pass torch.Generator().manual_seed(0)"
+                )
+            noise = torch.randn(y.shape, generator=generator, device=generator.device)
+        if not isinstance(noise, Tensor) or noise.shape != y.shape:
+            given = tuple(noise.shape) if isinstance(noise, Tensor) else type(noise).__name__
+            raise FlowpriorError(
+                f"noise must have the measurement's shape {tuple(y.shape)}, got {given}; draw one number for each value"
+            )
         return y + noise_std * noise.to(y)
 
     def matrix(self, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -87,3 +110,14 @@ class Operator(ABC):
         count = int(torch.tensor(self.shape).prod())
         basis = torch.eye(count, dtype=dtype).reshape(count, *self.shape)
         return self.A(basis).flatten(1).T.contiguous()
+
+
+def _checked(apply: Callable[[Any, Tensor], Tensor], what: str) -> Callable[[Any, Tensor], Tensor]:
+    """A map that checks its argument."""
+
+    @functools.wraps(apply)
+    def checked(self: Operator, batch: Tensor) -> Tensor:
+        check_batch(batch, self.shape if what == "images" else self.measurement_shape, what)
+        return apply(self, batch)
+
+    return checked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import zipfile
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -143,7 +144,14 @@ class _Again:
         """Whether the same problem, solved alone, gives the same PSNR."""
         facts, name = self._facts(), str(self.row["prior"])
         # Where this machine has no GPU the CPU solves it again, within the tolerance of other sums.
-        by_gpu = facts is not None and facts.device.startswith("cuda") and torch.cuda.is_available()
+        was_gpu = facts is not None and facts.device.startswith("cuda")
+        by_gpu = was_gpu and torch.cuda.is_available()
+        if facts is not None and was_gpu and not by_gpu:
+            print(
+                f"flowprior: {self.row['task']} by {self.row['method']} came from {facts.device}, and this machine has "
+                f"no such GPU; the CPU solves it again (tolerance {OTHER_SUMS} dB)",
+                file=sys.stderr,
+            )
         device = device_for(int(by_gpu))
         use_tensor_cores(device)
         use_threads(facts.threads if facts else 1)

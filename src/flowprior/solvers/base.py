@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,6 +17,7 @@ from flowprior.models.capabilities import Invertible, missing
 from flowprior.operators.base import Operator
 from flowprior.optim.recorder import Observer, Trace
 from flowprior.registry import SettingsModel
+from flowprior.solvers.asking import keys_of, measurements_of, seed_as_number, weights_of
 from flowprior.solvers.memory import Memory
 from flowprior.solvers.registry import REGISTRY
 
@@ -26,7 +28,7 @@ class Result:
 
     Attributes:
         images: (N, C, H, W) in [0, 1].
-        status: "ok" or "diverged", one per image; a diverged image is its last finite iterate.
+        status: "ok" or "diverged", one per image; a diverged image is its last finite iterate, or black.
         converged: whether a search would have gained no more than its tolerance (N,), bool, on the CPU; where not, more
             steps would change the image. A closed form has converged, a diverged image has not.
         evaluations: network evaluations per image (forward and backward count as one) (N,).
@@ -134,9 +136,11 @@ def solve(
     Args:
         name: a registered solver.
         operator: the measurement operator.
-        y: measurements (N, *operator.measurement_shape) of images in [0, 1].
+        y: measurements (N, *operator.measurement_shape) of images in [0, 1], float32 or float64, where the prior
+            lies; they are converted to the type of the prior's weights where it has any, and so are the images. An
+            image of whose measurement a value is no number is "diverged"; of an empty batch the result is empty.
         prior: a flow, a `flowprior.models.gaussian.Gaussian`, or None, as the solver needs.
-        keys: identity of each image, from which random starts follow; default: the position in the batch.
+        keys: identity of each image, no two alike, from which random starts follow; default: the position in the batch.
         seed: seed of random starts.
         observer: called with the current images at about 30 recorded steps; its values enter the trace.
         progress: called with (steps done, steps in all).
@@ -154,27 +158,49 @@ def solve(
         FlowpriorError: a setting is misspelt or out of range, shapes do not fit, or the prior is of another kind.
     """
     solver = REGISTRY.get(name)(REGISTRY.settings(name, settings))
-    if tuple(y.shape[1:]) != tuple(operator.measurement_shape):
-        wanted = ", ".join(map(str, operator.measurement_shape))
-        raise FlowpriorError(
-            f"the measurement must have shape (N, {wanted}), got {tuple(y.shape)}; measure with this operator"
-        )
+    y = measurements_of(y, operator, prior)
     if reason := solver.skip(operator):
         raise FlowpriorError(reason)
     _check_prior(solver, prior, operator)
-    identities = tuple(keys) if keys is not None else tuple(str(i) for i in range(len(y)))
-    if len(identities) != len(y):
-        raise FlowpriorError(f"keys must name each of the {len(y)} images, got {len(identities)}")
-    weights = weights or {}
-    for entry, values in weights.items():
-        if entry not in solver.per_row or values.shape != (len(y),):
-            raise FlowpriorError(
-                f"'{entry}' of solver '{name}' was given per image with shape {tuple(values.shape)}; "
-                f"one value for each of {len(y)} images may be given of: {', '.join(solver.per_row) or 'none'}"
-            )
+    identities = keys_of(keys, len(y), repeated=bool(weights))
+    per_image = weights_of(weights, solver, len(y))
     kept = Memory.of_caller(memory)
-    context = Context(identities, seed, observer, progress, kept.of(prior), kept.kernel, weights)
-    return solver.run(operator, y, prior, context)
+    context = Context(identities, seed_as_number(seed), observer, progress, kept.of(prior), kept.kernel, per_image)
+    if len(y) == 0:
+        return _nothing(operator, y)
+    good = torch.isfinite(y).flatten(1).all(1)
+    if bool(good.all()):
+        return solver.run(operator, y, prior, context)
+    # No image depends on its batch: another measurement takes the place of one that is no number.
+    rows = good.reshape(-1, *[1] * (y.ndim - 1))
+    return _without(solver.run(operator, torch.where(rows, y, torch.zeros_like(y)), prior, context), good)
+
+
+def _nothing(operator: Operator, y: Tensor) -> Result:
+    """The result of no measurements."""
+    nowhere = Trace(torch.zeros(1), torch.zeros(1))
+    return Result(y.new_zeros(0, *operator.shape), (), torch.zeros(0).bool(), torch.zeros(0), 0.0, nowhere)
+
+
+def _without(result: Result, good: Tensor) -> Result:
+    """A result in which images without a measurement are black and diverged, without evaluations and certainty."""
+    kept = good.cpu()
+
+    def only(values: Tensor, other: float) -> Tensor:
+        mask = (good if values.device == good.device else kept).reshape(-1, *[1] * (values.ndim - 1))
+        return torch.where(mask, values, torch.full_like(values, other))
+
+    trace = result.trace
+    return replace(
+        result,
+        images=only(result.images, 0.0),
+        status=tuple(said if fine else "diverged" for said, fine in zip(result.status, kept.tolist(), strict=True)),
+        converged=result.converged & kept,
+        evaluations=only(result.evaluations, 0.0),
+        trace=replace(trace, values={name: only(seen.T, math.nan).T for name, seen in trace.values.items()}),
+        std=None if result.std is None else only(result.std, math.nan),
+        samples=None if result.samples is None else only(result.samples, math.nan),
+    )
 
 
 def _check_prior(solver: Solver, prior: Any, operator: Operator) -> None:
@@ -200,10 +226,12 @@ def closed_form_result(images: Tensor, started: float, context: Context) -> Resu
         context: for its observer.
     """
     seconds = time.perf_counter() - started
-    images = images.clamp(0, 1)
+    good = torch.isfinite(images).flatten(1).all(1)
+    # An answer that is no image is said to be none, as of a search that diverged at its first step.
+    images = torch.where(good[:, None, None, None], images, torch.zeros_like(images)).clamp(0, 1)
     observed = context.observer(images) if context.observer else {}
     trace = Trace(
         torch.zeros(1), torch.tensor([seconds]), {name: value[None].cpu() for name, value in observed.items()}
     )
-    whole = torch.ones(len(images), dtype=torch.bool)
-    return Result(images, ("ok",) * len(images), whole, torch.zeros(len(images)), seconds, trace)
+    status = tuple("ok" if fine else "diverged" for fine in good.tolist())
+    return Result(images, status, good.cpu(), torch.zeros(len(images)), seconds, trace)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import ClassVar
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -18,6 +19,9 @@ from flowprior.solvers.base import Context, Result, Solver, closed_form_result
 
 #: The package reads beyond its buffers on images smaller than two of its 8x8 blocks.
 _SMALLEST = 16
+#: Luminance and the two differences of colour that the package filters (its 'opp'), each divided by its range.
+_OPPONENT = np.array([[1 / 3, 1 / 3, 1 / 3], [0.5, 0, -0.5], [0.25, -0.5, 0.25]])
+_FLAT = 1e-9
 
 
 class BM3D(Solver):
@@ -65,11 +69,21 @@ class BM3D(Solver):
         started = time.perf_counter()
         images = []
         for done, image in enumerate(y.detach().cpu().permute(0, 2, 3, 1).double().numpy()):
-            if image.shape[2] == 3:
+            if image.shape[2] == 3 and _coloured(image):
                 clean = bm3d_rgb(image, self.settings.noise_std)
             else:
-                clean = bm3d(image, self.settings.noise_std).reshape(image.shape)
+                channels = [bm3d(channel, self.settings.noise_std) for channel in image.transpose(2, 0, 1)]
+                clean = np.stack([channel.reshape(image.shape[:2]) for channel in channels], axis=2)
             images.append(torch.from_numpy(clean).permute(2, 0, 1))
             if context.progress:
                 context.progress(done + 1, len(y))
         return closed_form_result(torch.stack(images).to(y), started, context)
+
+
+def _coloured(image: np.ndarray) -> bool:
+    """Whether an image (H, W, 3) varies in luminance and in both differences of colour.
+
+    Where one is flat, as in a grey or an empty image, the package would divide by zero.
+    """
+    channels = image.reshape(-1, 3) @ _OPPONENT.T
+    return bool((np.ptp(channels, axis=0) > _FLAT).all())

@@ -13,8 +13,9 @@ from flowprior.models.capabilities import LinearGaussian
 from flowprior.models.posterior import Posterior
 from flowprior.operators.base import Operator
 from flowprior.randomness import keyed_rows
-from flowprior.registry import SettingsModel
+from flowprior.registry import NoiseStd, SettingsModel
 from flowprior.solvers.base import Context, Result, Solver, closed_form_result
+from flowprior.solvers.memory import operator_key
 
 
 class LinearPosterior(Solver):
@@ -31,7 +32,7 @@ class LinearPosterior(Solver):
     class Settings(SettingsModel):
         """Settings of `linear_posterior`."""
 
-        noise_std: float = Field(0.005, gt=0, description="assumed noise of the measurement, on values in [0, 1]")
+        noise_std: NoiseStd = Field(0.005, gt=0, description="assumed noise of the measurement, on values in [0, 1]")
         samples: int = Field(4, ge=0, description="draws from the posterior of each image; 0: none")
 
     def run(self, operator: Operator, y: Tensor, prior: LinearGaussian, context: Context) -> Result:
@@ -45,9 +46,10 @@ class LinearPosterior(Solver):
         return replace(closed_form_result(mean, started, context), std=std, samples=samples)
 
     def _posterior(self, operator: Operator, prior: LinearGaussian, context: Context) -> Posterior:
-        observed = context.remembered(("observed", operator), lambda: prior.observed(operator))
+        key = operator_key(operator)
+        observed = context.remembered(("observed", key), lambda: prior.observed(operator))
         noise_std = self.settings.noise_std
-        posterior = context.remembered(("posterior", operator, noise_std), lambda: observed.posterior(noise_std))
+        posterior = context.remembered(("posterior", key, noise_std), lambda: observed.posterior(noise_std))
         if self.settings.samples:
             posterior.prepare_samples()
         return posterior

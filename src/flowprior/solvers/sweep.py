@@ -92,6 +92,7 @@ def solve_points(
                 if progress:
                     progress((before + count * step / steps) / total)
 
+            result: Result | None = None
             try:
                 result = solve(
                     name,
@@ -110,6 +111,8 @@ def solve_points(
                 # Another job may have come to this GPU since memory was asked for. No image depends on its batch.
                 if len(part) == 1:
                     raise
+            if result is None:
+                # Only here: within `except` the error's traceback still holds what the batch had in memory.
                 at_once = len(part) // 2
                 print(f"flowprior: the GPU's memory is full; going on with {at_once} rows at once", file=sys.stderr)
                 torch.cuda.empty_cache()

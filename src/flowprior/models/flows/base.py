@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from flowprior.errors import FlowpriorError
 from flowprior.models.flows.layers import ActNorm, Bijection
+from flowprior.randomness import normal_rows
 from flowprior.registry import SettingsModel
 
 
@@ -148,10 +149,13 @@ class Flow(nn.Module):
     def sample(self, count: int, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
         """Images G(z) with z ~ N(0, temperature^2), not clipped; shape (count, C, H, W).
 
-        Temperature 0 gives `count` times the image G(0).
+        Temperature 0 gives `count` times the image G(0); any other needs a generator.
+
+        Raises:
+            FlowpriorError: as `flowprior.randomness.normal_rows`.
         """
         reference = next(self.parameters(), torch.empty(0))
-        z = torch.randn(count, self.dimensions, generator=generator) * temperature
+        z = normal_rows(count, self.dimensions, temperature, generator)
         return self.inverse(z.to(reference))[0]
 
     @torch.no_grad()

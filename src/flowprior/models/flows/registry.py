@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from flowprior.registry import Registry
+from flowprior.registry import Registry, image_shape
 
 if TYPE_CHECKING:
     from flowprior.models.flows.base import Flow
@@ -34,4 +34,4 @@ def build(name: str, shape: tuple[int, int, int], **settings: Any) -> Flow:
     """
     # Every registered class takes (shape, settings); the levels are its own business.
     build_flow: Callable[..., Flow] = REGISTRY.get(name)
-    return build_flow(shape, REGISTRY.settings(name, settings))
+    return build_flow(image_shape(shape), REGISTRY.settings(name, settings))

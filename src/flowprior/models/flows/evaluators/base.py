@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from flowprior.models.flows.base import Flow, standard_normal_log_prob
+from flowprior.randomness import normal_rows
 
 
 class FlowEvaluator(ABC):
@@ -47,5 +48,5 @@ class FlowEvaluator(ABC):
     @torch.no_grad()
     def sample(self, count: int, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
         """As `Flow.sample`, of the same random numbers."""
-        z = torch.randn(count, self.dimensions, generator=generator) * temperature
+        z = normal_rows(count, self.dimensions, temperature, generator)
         return self.inverse(z.to(self.reference))[0]
