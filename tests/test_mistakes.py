@@ -1,5 +1,7 @@
 """Usual mistakes from Python end in a right result or in one line with the remedy, never in a silently wrong number."""
 
+import weakref
+
 import pytest
 import torch
 from pieces import FLOW_SHAPE, SMALL_MODELS, small_flow, small_model, small_operator
@@ -10,6 +12,7 @@ from flowprior.models import flows
 from flowprior.models.checkpoint import save_model
 from flowprior.models.flows.evaluators import FoldedFlow, KernelFlow
 from flowprior.models.gaussian import Gaussian
+from flowprior.solvers import sweep
 
 NOISE = 0.05
 
@@ -388,3 +391,25 @@ def test_bm3d_of_a_flat_or_a_grey_image_is_an_image():
     clean = found.images
     assert found.status == ("ok",) and float((clean - 0.5).std()) < 0.5 * float((grey - 0.5).std())
     torch.testing.assert_close(clean[:, :1].expand_as(clean), clean, rtol=0, atol=1e-5)
+
+
+def test_a_batch_that_memory_did_not_hold_is_given_up_before_memory_is_emptied(monkeypatch):
+    held, emptied = [], []
+
+    class Batch:
+        """What a batch has in memory."""
+
+    def solve_in_little_memory(name, operator, y, prior, **given):
+        batch = Batch()
+        if len(y) > 2:
+            held.append(weakref.ref(batch))
+            raise torch.cuda.OutOfMemoryError
+        return solvers.solve(name, operator, y, prior, **given)
+
+    monkeypatch.setattr(sweep, "solve", solve_in_little_memory)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append([one() for one in held]))
+    operator, y, given = asked("linear_mmse")
+    points = [{"noise_std": NOISE}]
+    parts = list(sweep.solve_points("linear_mmse", operator, y, given["prior"], points, keys=list("abcd"), batch=4))
+    assert [len(part.result.images) for part in parts] == [2, 2]
+    assert emptied == [[None]]
