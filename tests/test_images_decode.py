@@ -2,8 +2,6 @@
 
 import io
 import json
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ from PIL import Image
 
 from flowprior import images
 from flowprior.errors import FlowpriorError
-from flowprior.images import decode
 from flowprior.images.decode import UNREADABLE, open_rgb, square
 from flowprior.images.store import NpyWriter
 
@@ -173,79 +170,3 @@ def test_a_truncated_array_is_damaged(stored):
     (stored / "test.npy").write_bytes(content[:-1])
     with pytest.raises(FlowpriorError, match="damaged"):
         images.load(stored / "test.npy", stored / "manifest.json")
-
-
-RAMP = np.tile(np.linspace(0, 1, 16), (16, 1))
-
-
-def written(tmp_path, array, name, **options):
-    Image.fromarray(array).save(tmp_path / name, **options)
-    return tmp_path / name
-
-
-class TestOnePicture:
-    """What a person names, of every mode: the same pixels or a reason."""
-
-    @pytest.mark.parametrize("name", ["a.png", "a.tif"])
-    def test_sixteen_bits_are_scaled(self, tmp_path, name):
-        path = written(tmp_path, (RAMP * 65535).astype(np.uint16), name)
-        assert np.array_equal(decode.picture(path)[:, :, 0], (RAMP * 255).round().astype(np.uint8))
-
-    @pytest.mark.parametrize("order", ["<u2", ">u2"])
-    def test_in_either_byte_order(self, tmp_path, order):
-        values = (RAMP * 65535).astype(order)
-        mode = "I;16B" if order == ">u2" else "I;16"
-        Image.frombytes(mode, (16, 16), values.tobytes()).save(tmp_path / "a.tif")
-        assert np.array_equal(decode.picture(tmp_path / "a.tif")[:, :, 0], (RAMP * 255).round().astype(np.uint8))
-
-    @pytest.mark.parametrize(("bits", "name"), [(12, "a.png"), (10, "a.tif"), (14, "a.png")])
-    def test_fewer_bits_in_sixteen_need_their_white(self, tmp_path, bits, name):
-        path = written(tmp_path, (RAMP * (2**bits - 1)).astype(np.uint16), name)
-        with pytest.raises(FlowpriorError, match=r"16 bits with values up to .* set data\.white \(--white\)"):
-            decode.picture(path)
-        assert abs(decode.picture(path, 2**bits - 1)[0].max() - 255) <= 1
-
-    def test_black_is_black(self, tmp_path):
-        assert decode.picture(written(tmp_path, np.zeros((4, 4), np.uint16), "a.png")).max() == 0
-
-    @pytest.mark.parametrize("kind", [np.int32, np.float32])
-    def test_values_of_unknown_range_need_their_white(self, tmp_path, kind):
-        path = written(tmp_path, (RAMP * 255).astype(kind), "a.tif")
-        with pytest.raises(FlowpriorError, match=r"of unknown range; set data\.white"):
-            decode.picture(path)
-        expected = (RAMP * 255).astype(kind).round()
-        assert np.abs(decode.picture(path, 255)[:, :, 0].astype(float) - expected).max() <= 1
-
-    def test_not_a_number_is_no_picture(self, tmp_path):
-        with pytest.raises(FlowpriorError, match="negative, infinite or missing values"):
-            decode.picture(written(tmp_path, np.full((4, 4), np.nan, np.float32), "a.tif"), 1)
-
-    def test_what_is_transparent_is_white(self, tmp_path):
-        rgba = np.zeros((8, 8, 4), np.uint8)
-        rgba[:4, :, 3] = 255
-        assert decode.picture(written(tmp_path, rgba, "a.png"))[[0, 7], 0].tolist() == [[0, 0, 0], [255, 255, 255]]
-
-    def test_upright_as_it_was_taken(self, tmp_path):
-        exif = Image.Exif()
-        exif[274] = 6
-        path = written(tmp_path, np.zeros((8, 16, 3), np.uint8), "a.jpg", exif=exif)
-        assert decode.picture(path).shape == (16, 8, 3)
-
-    def test_the_first_of_several(self, tmp_path):
-        pages = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
-        for name in ("a.tif", "a.gif", "a.png"):
-            pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
-            assert decode.picture(tmp_path / name)[0, 0].tolist() == [255, 0, 0]
-
-    def test_what_is_no_picture_is_said(self, tmp_path):
-        (tmp_path / "text.png").write_text("text")
-        whole = written(tmp_path, np.zeros((64, 64, 3), np.uint8), "whole.jpg").read_bytes()
-        (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
-        # A header that promises 20,000 x 20,000 pixels.
-        header = struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0)
-        chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
-        (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + chunk)
-        for name in ("text.png", "cut.jpg", "huge.png", "missing.png", "."):
-            with pytest.raises(FlowpriorError) as caught:
-                decode.picture(tmp_path / name)
-            assert "\n" not in str(caught.value)

@@ -203,9 +203,6 @@ def restore(
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the solver, such as noise_std=0.1.")
     ] = None,
-    white: Annotated[
-        float | None, typer.Option(help="The value that is white, of a picture of more than 8 bits.")
-    ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Tiles solved together; default: what fits.")] = None,
 ) -> None:
     """Restore one picture. A picture larger than the flow's is solved in overlapping tiles."""
@@ -223,7 +220,6 @@ def restore(
         experiment.methods[method].solver or method,
         settings,
         batch,
-        white,
     )
     said = ", ".join(f"{name}={value}" for name, value in settings.items())
     print(f"{out}: {restored} tiles by {method} ({said})")

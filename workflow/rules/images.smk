@@ -42,8 +42,6 @@ rule prepare:
         runtime=growing(60),
     params:
         data=EXPERIMENT.data.model_dump(exclude={"url"}),
-        # A picture below a folder may change without the folder's own time.
-        listing=LISTING,
     message:
         "Prepare images"
     script:

@@ -7,15 +7,15 @@ The margin of a tile counts less.
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from flowprior import operators, solvers
@@ -23,7 +23,6 @@ from flowprior.errors import FlowpriorError, UnknownNameError
 from flowprior.experiment.params import Experiment
 from flowprior.experiment.pieces import model_facts, solver_facts
 from flowprior.files import replacing
-from flowprior.images.decode import picture as picture_pixels
 from flowprior.models import flows
 from flowprior.models.flows.base import Flow
 from flowprior.operators.base import Operator
@@ -105,7 +104,6 @@ def restore_file(
     solver: str,
     settings: Mapping[str, Any],
     batch: int | None = None,
-    white: float | None = None,
 ) -> tuple[int, int]:
     """Read a picture, restore it, write it.
 
@@ -118,12 +116,7 @@ def restore_file(
     """
     if out.suffix.lower() not in Image.registered_extensions():
         raise FlowpriorError(f"unknown picture format '{out.suffix}' of {out}; use .png")
-    folder = out.parent
-    if out.is_dir() or (folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK))):
-        raise FlowpriorError(
-            f"{out} can not be written: it is a folder, or lies in one that this user may not write to"
-        )
-    image = torch.from_numpy(picture_pixels(picture, white)).permute(2, 0, 1).float() / 255
+    image = torch.from_numpy(_read(picture)).permute(2, 0, 1).float() / 255
     restored, tiles, diverged = restore(image, flow, task, solver, settings, batch)
     pixels = (restored.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     with replacing(out) as part:
@@ -191,6 +184,16 @@ def restore(
             weights[top : top + height, left : left + width] += window
         progress.update(start + len(places))
     return total / weights, len(corners), diverged
+
+
+def _read(picture: Path) -> np.ndarray:
+    try:
+        with Image.open(picture) as image:
+            return np.array(image.convert("RGB"))
+    except FileNotFoundError:
+        raise FlowpriorError(f"no picture at {picture}") from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise FlowpriorError(f"{picture} cannot be read as a picture ({error})") from None
 
 
 def _is_picture(operator: Operator) -> bool:

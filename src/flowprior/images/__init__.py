@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowprior.images.registry import SOURCES, source_of
 
-__all__ = ["SOURCES", "fetch", "listing_of", "load", "names", "prepare", "raw_files", "raw_settings", "source_of"]
+__all__ = ["SOURCES", "fetch", "load", "names", "prepare", "raw_files", "raw_settings", "source_of"]
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,12 +33,6 @@ def raw_files(data: DataSettings) -> list[str]:
         ['data/celeba/img_align_celeba.zip', 'data/celeba/list_eval_partition.txt']
     """
     return source_of(data).raw_files()
-
-
-def listing_of(data: DataSettings) -> str | None:
-    """What changes when files that are only read do, where their folder's own time does not say it."""
-    with source_of(data) as source:
-        return source.listing()
 
 
 def raw_settings(data: DataSettings) -> dict[str, Any]:

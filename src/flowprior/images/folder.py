@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
 import zipfile
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from flowprior.errors import FlowpriorError
-from flowprior.fingerprint import fingerprint
 from flowprior.images import archive, checksums, decode
-from flowprior.images.finding import ENDINGS, Found, below, in_archive, said, splits_by_folder
 from flowprior.images.settings import SPLITS
 from flowprior.images.source import Source
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+#: Names of sub-folders that are splits.
+FOLDERS = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+}
 
 
 class Folder(Source):
     """Every image below `data.path`, a folder or a `.zip`; names are paths relative to it.
 
-    Folders whose names hold the word train, validation (valid, val, dev) or test are the splits, at any depth
-    (`flowprior.images.finding`). Without them, or with `data.splits: hash`, an image's split follows from a hash of its
-    name (see `split_of`), so that adding images moves none.
+    Sub-folders train, validation (or valid, val) and test are the splits. Without them an image's split
+    follows from a hash of its name (see `split_of`), so that adding images moves none.
     """
 
     def raw_files(self) -> list[str]:
@@ -48,52 +52,38 @@ class Folder(Source):
         if self._archive is not None:
             return super().checksums()
         digest = hashlib.sha256()
-        for name, line in sorted(self._digests.items()):
-            digest.update(f"{line}  ".encode() + os.fsencode(name) + b"\n")
+        for name in self._names:
+            try:
+                line = checksums.of_file(Path(self.data.raw, name))
+            except OSError:  # counted as unreadable when its turn comes
+                line = "unreadable"
+            digest.update(f"{line}  {name}\n".encode())
         return {checksums.base_name(self.data.raw): f"sha256:{digest.hexdigest()}"}
 
     def splits(self) -> Mapping[str, tuple[str, ...]]:
-        """Names by folder or by hash, in the order of names."""
-        return self._splits[0]
-
-    def found(self) -> dict[str, Any]:
-        """Images and ignored files by ending, what may not be read, how splits were decided, and pictures in two."""
-        files, (splits, decided) = self._files, self._splits
-        for line in said(files, decided):
-            print(line, file=sys.stderr, flush=True)
-        twice = self._in_two_splits(splits)
-        if twice:
-            pairs = ", ".join(f"{one} = {other}" for one, other in twice[:3])
-            print(f"{len(twice)} pictures stand in two splits, byte by byte: {pairs}", file=sys.stderr, flush=True)
-        return {
-            "endings": files.endings,
-            "ignored": dict(sorted(files.ignored.items())),
-            "closed": files.closed,
-            "splits": decided,
-            "in_two_splits": twice,
-        }
-
-    def listing(self) -> str | None:
-        """Changes when a file below the folder comes, goes, or is written again."""
-        if not Path(self.data.raw).is_dir():
-            return None
-        facts = []
-        for name, path in sorted(self._files.images.items()):
-            try:
-                stat = Path(path).stat()
-                facts.append((name, stat.st_size, stat.st_mtime_ns))
-            except OSError:
-                facts.append((name, -1, -1))
-        return fingerprint([[os.fsencode(name).hex(), size, time] for name, size, time in facts])
+        """Names by sub-folder or by hash, in the order of names."""
+        names = self._names
+        if not names:
+            raise FlowpriorError(f"no images below {self.data.raw}; known endings: {', '.join(ENDINGS)}")
+        inner = _common_folder(names)
+        by_folder = {name: FOLDERS.get(_first_folder(name, inner)) for name in names}
+        if not any(by_folder.values()):
+            return {split: tuple(name for name in names if split_of(name) == split) for split in SPLITS}
+        outside = [name for name, split in by_folder.items() if split is None]
+        if outside:
+            raise FlowpriorError(
+                f"{self.data.raw} has folders for splits, but {len(outside)} images lie outside of them "
+                f"({outside[0]}, ...); move them into train, validation or test"
+            )
+        return {split: tuple(name for name in names if by_folder[name] == split) for split in SPLITS}
 
     def pixels(self, name: str) -> np.ndarray:
         """Upright, RGB, shorter side resized, centre cropped."""
-        place, white = self._files.images[name], self.data.white
         if self._archive is not None:
-            image = decode.open_rgb(archive.member_bytes(self._archive, place), white)
+            image = decode.open_rgb(archive.member_bytes(self._archive, name))
         else:
-            with Path(place).open("rb") as file:
-                image = decode.open_rgb(file, white)
+            with Path(self.data.raw, name).open("rb") as file:
+                image = decode.open_rgb(file)
         return decode.square(image, self.data.resolution)
 
     def close(self) -> None:
@@ -109,48 +99,13 @@ class Folder(Source):
         return archive.open_archive(self.data.raw, "data.path must be a folder or a whole zip archive")
 
     @cached_property
-    def _files(self) -> Found:
-        return below(Path(self.data.raw)) if self._archive is None else in_archive(self._archive.namelist())
-
-    @cached_property
-    def _splits(self) -> tuple[Mapping[str, tuple[str, ...]], str]:
-        """Names of each split, and how that was decided."""
-        names, raw = sorted(self._files.images), self.data.raw
-        if not names:
-            ignored = f"; {sum(self._files.ignored.values())} other files lie there" if self._files.ignored else ""
-            raise FlowpriorError(f"no images below {raw}{ignored}; known endings: {', '.join(ENDINGS)}")
-        by_folder = splits_by_folder(names, raw) if self.data.splits == "folders" else None
-        if by_folder is not None:
-            return by_folder, "by folder"
-        by_hash = {split: tuple(name for name in names if split_of(name) == split) for split in SPLITS}
-        return by_hash, "by a hash of each name"
-
-    @cached_property
-    def _digests(self) -> dict[str, str]:
-        """Checksum of each image of a folder; of what can not be read, that."""
-        found = {}
-        for name, path in self._files.images.items():
-            try:
-                found[name] = checksums.of_file(path)
-            except OSError:  # counted as unreadable when its turn comes
-                found[name] = "unreadable"
-        return found
-
-    def _in_two_splits(self, splits: Mapping[str, tuple[str, ...]]) -> list[tuple[str, str]]:
-        """Pairs of images of different splits that are the same file: what is tested on was trained on."""
-        if self._archive is None:
-            content: dict[str, Any] = {**self._digests}
+    def _names(self) -> tuple[str, ...]:
+        if self._archive is not None:
+            found = set(self._archive.namelist())
         else:
-            infos = {info.filename: (info.CRC, info.file_size) for info in self._archive.infolist()}
-            content = {name: infos[member] for name, member in self._files.images.items()}
-        first: dict[Any, tuple[str, str]] = {}
-        twice = []
-        for split, names in splits.items():
-            for name in names:
-                other, there = first.setdefault(content[name], (name, split))
-                if there != split and content[name] != "unreadable":
-                    twice.append((other, name))
-        return twice
+            raw = Path(self.data.raw)
+            found = {path.relative_to(raw).as_posix() for path in raw.rglob("*") if path.is_file()}
+        return tuple(sorted(name for name in found if _is_image(name)))
 
 
 def split_of(name: str) -> str:
@@ -162,5 +117,25 @@ def split_of(name: str) -> str:
         >>> [split_of(f"{i}.png") for i in range(4)]
         ['train', 'test', 'train', 'train']
     """
-    bucket = int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "big") % 10
+    bucket = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 10
     return {0: "test", 1: "validation"}.get(bucket, "train")
+
+
+def _is_image(name: str) -> bool:
+    """Whether a name is an image's; what file managers hide or add is not."""
+    parts = name.split("/")
+    hidden = any(part == "__MACOSX" or (part.startswith(".") and part.strip(".")) for part in parts)
+    return name.lower().endswith(ENDINGS) and not hidden
+
+
+def _common_folder(names: tuple[str, ...]) -> str:
+    """The one folder that all lie in, as archives often have it; '' where there is none or it is a split."""
+    firsts = {name.partition("/")[0] for name in names if "/" in name}
+    if len(firsts) == 1 and all("/" in name for name in names) and not firsts & FOLDERS.keys():
+        return firsts.pop() + "/"
+    return ""
+
+
+def _first_folder(name: str, inner: str) -> str:
+    folder, slash, _ = name.removeprefix(inner).partition("/")
+    return folder.lower() if slash else ""

@@ -33,8 +33,8 @@ def prepare(data: DataSettings, out: Path) -> dict[str, Any]:
         out: folder, usually `prepared/<data.key>`.
 
     Returns:
-        The manifest: source, key, settings, checksums of the raw files, how images were found, and per split names,
-        count, shape, sha256 and the names of unreadable images.
+        The manifest: source, key, settings, checksums of the raw files, and per split names, count, shape,
+        sha256 and the names of unreadable images.
 
     Raises:
         FlowpriorError: see `flowprior.images.prepare`.
@@ -47,7 +47,6 @@ def prepare(data: DataSettings, out: Path) -> dict[str, Any]:
             "key": data.key,
             "settings": data.model_dump(exclude={"url"}),
             "checksums": source.checksums(),
-            "found": source.found(),
             "splits": _write_splits(source, _chosen(source), place),
         }
         store.write_manifest(place / MANIFEST, manifest)
@@ -80,7 +79,7 @@ def _chosen(source: Source) -> dict[str, tuple[str, ...]]:
         if not names:
             raise FlowpriorError(
                 f"source '{data.source}' ({data.raw}) has no {split} images at {data.resolution} px; "
-                "every split needs at least one: give more images, lower data.resolution, or set data.splits: hash"
+                "every split needs at least one: give more images, or lower data.resolution"
             )
     return chosen
 

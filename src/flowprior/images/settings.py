@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -24,17 +23,6 @@ class DataSettings(SettingsModel):
         description="expected checksum of the archive, as 'sha256:...' or 'md5:...'; a mismatch is an error",
     )
     resolution: int = Field(32, ge=4, le=1024, description="side of the prepared images in pixels")
-    splits: Literal["folders", "hash"] = Field(
-        "folders",
-        description="of source folder: by folders named train, validation (val) and test where there are any, or by a "
-        "hash of each name whatever folders are called",
-    )
-    white: float | None = Field(
-        None,
-        gt=0,
-        description="of source folder: the value that is white in pictures of more than 8 bits (4095 of a 12-bit "
-        "camera, 1 of floating-point images); null: 65535 of 16 bits, and others are refused",
-    )
     train: int | None = Field(None, ge=1, description="how many training images; null: all there are")
     validation: int | None = Field(None, ge=1, description="how many validation images are prepared; null: all")
     test: int | None = Field(None, ge=1, description="how many test images are prepared; null: all")
@@ -58,7 +46,5 @@ class DataSettings(SettingsModel):
     @property
     def key(self) -> str:
         """Name of the prepared data set: readable, and different whenever the settings differ."""
-        # Younger settings count where they are set: what was prepared before keeps its name.
-        young = {name for name in ("splits", "white") if getattr(self, name) == type(self).model_fields[name].default}
-        facts = self.model_dump(exclude={"url", *young})
+        facts = self.model_dump(exclude={"url"})
         return f"{self.source}-{self.resolution}px-{fingerprint(facts)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -64,14 +64,6 @@ class Source(ABC):
         Raises:
             FlowpriorError: the listing can not be read.
         """
-
-    def found(self) -> dict[str, Any]:
-        """What the manifest says of how images were found, beside their names; says it to the user, too."""
-        return {}
-
-    def listing(self) -> str | None:
-        """What changes when files that nobody fetched do; None where the raw files' own times say it."""
-        return None
 
     @abstractmethod
     def pixels(self, name: str) -> np.ndarray:
