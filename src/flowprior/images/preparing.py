@@ -102,7 +102,7 @@ def _write_splits(source: Source, chosen: dict[str, tuple[str, ...]], place: Pat
                 except FlowpriorError:
                     raise
                 except decode.UNREADABLE as error:
-                    print(f"can not read image {name}: {error}", file=sys.stderr, flush=True)
+                    print(f"can not read image {name}: {decode.reason(error)}", file=sys.stderr, flush=True)
                     lost.append(name)
                     unreadable.append(name)
                     _stop_if_too_many(unreadable, total)
