@@ -78,7 +78,7 @@ def test_exif_orientation_is_respected(orientation, turns):
         ("I;16", 0x80FF, (128, 128, 128), "PNG"),
         ("I;16", 0x80FF, (128, 128, 128), "TIFF"),
         ("CMYK", (0, 255, 255, 0), (255, 0, 0), "TIFF"),
-        ("LAB", (0, 128, 128), (0, 0, 0), "TIFF"),
+        ("LAB", (128, 128, 128), (119, 119, 119), "TIFF"),
         ("YCbCr", (128, 128, 128), (128, 128, 128), "TIFF"),
     ],
 )
