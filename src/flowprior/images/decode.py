@@ -120,7 +120,7 @@ def as_rgb(image: Image.Image, largest: int | None = None, inverted: bool = Fals
         return _from_integers(image, largest, inverted)
     clear = image.info.get("transparency")
     if deep:
-        if 0 < max(high for _, high in image.convert("RGB").getextrema()) < 16:
+        if 0 < int(np.asarray(image.convert("RGB")).max()) < 16:
             raise ValueError(_TOO_DARK)
         if isinstance(clear, tuple):
             image.info["transparency"] = tuple(value >> 8 for value in clear)
@@ -133,7 +133,8 @@ def as_rgb(image: Image.Image, largest: int | None = None, inverted: bool = Fals
 
 def _declared(image: Image.Image) -> tuple[int | None, bool, bool]:
     """What a file says before it is read: its largest value, whether 0 is white, whether colours have 16 bits."""
-    raw = str(image.tile[0].args) if image.tile else ""
+    tiles = getattr(image, "tile", [])
+    raw = str(tiles[0].args) if tiles else ""
     deep = ";16" in raw and not image.mode.startswith("I")
     tags = getattr(image, "tag_v2", {})
     largest = None

@@ -81,7 +81,8 @@ def _walk(folder: str) -> tuple[list[str], list[str], list[str]]:
     unreadable: list[str] = []
     repeated: list[str] = []
     seen: set[tuple[int, int]] = set()
-    folders, links = [""], []
+    folders: list[str] = [""]
+    links: list[str] = []
     while folders or links:
         inner = folders.pop() if folders else links.pop(0)
         try:
