@@ -1,5 +1,6 @@
 """Decoding, cropping, storing."""
 
+import contextlib
 import io
 import json
 import struct
@@ -170,6 +171,31 @@ def test_modes_that_few_files_have(mode):
 def test_values_of_no_known_range_are_refused(file, said):
     with pytest.raises(UNREADABLE, match=said):
         open_rgb(file)
+
+
+def test_colours_of_12_in_16_bits_are_refused():
+    def png_of_48_bits(values):  # pillow writes no PNG of 48 bits a pixel
+        rows = b"".join(b"\0" + np.repeat(row, 3).astype(">u2").tobytes() for row in values)
+        parts = [
+            (b"IHDR", struct.pack(">IIBBBBB", 16, 4, 16, 2, 0, 0, 0)),
+            (b"IDAT", zlib.compress(rows)),
+            (b"IEND", b""),
+        ]
+        chunks = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts]
+        return io.BytesIO(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+    assert np.array_equal(np.asarray(open_rgb(png_of_48_bits(RAMP * 257)))[..., 1], RAMP)
+    with pytest.raises(ValueError, match="fewer bits than the file declares"):
+        open_rgb(png_of_48_bits(RAMP * 16))
+
+
+def test_odd_metadata_is_no_line_of_its_own(recwarn):
+    content = tiff(RAMP * 257, 16).getvalue()
+    at = content.rindex(struct.pack("<HHI", 279, 3, 1))
+    odd = content[:at] + struct.pack("<HHII", 279, 3, 9, 10**6) + content[at + 12 :]
+    with contextlib.suppress(UNREADABLE):
+        open_rgb(io.BytesIO(odd))
+    assert not recwarn.list
 
 
 def test_a_transparent_grey_of_16_bits_is_laid_on_white():

@@ -62,7 +62,7 @@ def open_rgb(file: IO[bytes]) -> Image.Image:
             pixels, or of more pixels than pillow thinks safe (178,956,970).
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # half of what is refused
+        warnings.simplefilter("ignore")  # odd metadata of a picture that is read; what can not be read is an error
         with Image.open(file) as image:
             largest, inverted, deep = _declared(image)
             image.load()

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from flowprior.fingerprint import fingerprint
@@ -125,7 +125,7 @@ def _hidden(name: str) -> bool:
 
 
 def _ending(name: str) -> str:
-    return PurePosixPath(name).suffix.lower()
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - a great many
 
 
 def _size_and_time(path: str) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from flowprior.errors import FlowpriorError
 from flowprior.images.settings import SPLITS
@@ -54,10 +55,11 @@ def divide(names: Sequence[str], place: str, asked: str | None = None) -> Divisi
     """
     if asked == "hash":
         return _by_hash(names)
-    shared = len(os.path.commonprefix([_folders(name) for name in names]))  # noqa: RUF071 - of tuples, part by part
-    named = {name: _named(_folders(name)[shared:]) for name in names}
+    places = {name: _folders(name) for name in names}
+    shared = len(os.path.commonprefix(list(places.values())))  # noqa: RUF071 - of tuples, part by part
+    named = {name: _named(folders[shared:]) for name, folders in places.items()}
     if not any(named.values()):  # what all share tells them apart only where it says that all are one split
-        named = {name: _named(_folders(name)) for name in names}
+        named = {name: _named(folders) for name, folders in places.items()}
     if not any(named.values()):
         if asked == "folders":
             raise FlowpriorError(
@@ -101,6 +103,7 @@ def split_of(name: str) -> str:
     return {0: "test", 1: "validation"}.get(bucket, "train")
 
 
+@cache
 def split_meant(part: str) -> str | None:
     """The split that a word of a folder's or file's name means; None: no word does, or several do.
 
@@ -123,6 +126,7 @@ def _folders(name: str) -> tuple[str, ...]:
     return tuple(name.replace("\\", "/").split("/")[:-1])
 
 
+@cache
 def _named(folders: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """Folders that look like a split, with it, from the outermost."""
     return tuple((folder, split) for folder in folders if (split := split_meant(folder)))
