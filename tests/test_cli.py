@@ -1,6 +1,7 @@
 """The command line, as a person with one picture meets it."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from flowprior.errors import FlowpriorError
 from flowprior.experiment import restoring
 from flowprior.experiment.params import Experiment
 from flowprior.experiment.schema import generate_index, generate_schema
+from flowprior.images.decode import open_rgb
 from flowprior.models import flows
 from flowprior.models.flows.checkpoint import save_flow
 from flowprior.operators.task import TaskSettings
@@ -105,6 +107,47 @@ def test_restore_writes_a_picture_of_the_same_size(flowprior, to_out_png, pictur
     assert "noise_std=0.1" in out
     with Image.open(tmp_path / "out.png") as restored:
         assert restored.size == (13, 19)
+
+
+@pytest.mark.parametrize("kind", ["grey of 16 bits", "sideways", "transparent"])
+def test_a_picture_is_restored_from_the_pixels_that_preparing_sees(kind, tmp_path, monkeypatch):
+    values = np.arange(8 * 12 * 4, dtype=np.uint8).reshape(8, 12, 4)
+    path, exif = tmp_path / "a.png", Image.Exif()
+    if kind == "grey of 16 bits":
+        Image.fromarray(values[..., 0].astype(np.uint16) * 257).save(path)
+    elif kind == "sideways":
+        exif[274] = 6
+        Image.fromarray(values[..., :3]).save(path, exif=exif)
+    else:
+        Image.fromarray(values).save(path)
+    seen = []
+    monkeypatch.setattr(restoring, "restore", lambda picture, *_: (seen.append(picture) or picture, 1, 0))
+    flow = flows.build("haar_glow", shape=(3, SIDE, SIDE), levels=2, steps=1, hidden=4)
+    restoring.restore_file(path, tmp_path / "out.png", flow, TaskSettings(operator="identity"), "map", {})
+    with path.open("rb") as file:
+        expected = np.asarray(open_rgb(file))
+    assert np.array_equal((seen[0] * 255).round().byte().permute(1, 2, 0).numpy(), expected)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), expected)
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("a.pcd", "unknown picture format"),  # pillow reads it and does not write it
+        ("folder.png", "is a folder"),
+        ("file/a.png", "is a file"),
+        ("folder.png/a.png", "may not be written to"),
+    ],
+)
+def test_where_no_picture_can_be_written(flowprior, checkpoint, picture, tmp_path, monkeypatch, out, said):
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").touch()
+    if "written" in said:
+        monkeypatch.setattr("os.access", lambda path, mode, **_: mode == os.R_OK)
+    usual = ["--checkpoint", checkpoint, "--params", ROOT / "params/smoke.yaml", "--out", tmp_path / out]
+    _, err = flowprior("restore", picture, *usual, status=2)
+    assert said in err
+    assert err.count("\n") == 1
 
 
 def test_tiles_leave_no_seams():

@@ -9,9 +9,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from image_archives import encoded
 from safetensors.torch import load_file, save_file
 from workflow_project import (
     NOTHING,
@@ -249,6 +251,34 @@ class TestDryRuns:
         assert output.count("method 'bm3d' is left out") == 1
         assert "by bm3d" not in output
         assert "by map" in output
+
+
+class TestImagesOfAFolder:
+    """Sub-folders change without the folder's own time knowing."""
+
+    def test_are_prepared_again_when_one_is_replaced_added_or_removed(self, project):
+        for split in ("train", "val", "test"):
+            (project / "pictures/deep" / split).mkdir(parents=True)
+            for number in range(32):
+                (project / f"pictures/deep/{split}/{number}.png").write_bytes(encoded(number, (20, 20), "PNG"))
+        data = {"source": "folder", "path": "pictures", "resolution": 16}
+        call = ("--configfile", experiment_file(project, "mine", data=data), "--", "prepare_all")
+        output = snakemake(project, *call)
+        assert "splits: by folders: train is train, val is validation, test is test" in output
+        os.utime(project / "pictures")
+        assert NOTHING in snakemake(project, "-n", *call)
+        one, other = (project / f"pictures/deep/test/{name}.png" for name in (1, "other"))
+        one.write_bytes(encoded(99, (20, 20), "PNG"))
+        before = np.load(next(project.glob("prepared/*/test.npy")))
+        snakemake(project, *call)
+        after = np.load(next(project.glob("prepared/*/test.npy")))
+        assert [bool((a == b).all()) for a, b in zip(before, after, strict=True)].count(False) == 1
+        assert NOTHING in snakemake(project, "-n", *call)
+        one.rename(other)
+        assert planned(snakemake(project, "-n", *call))["prepare"] == 1
+        other.rename(one)
+        other.write_bytes(encoded(98, (20, 20), "PNG"))
+        assert planned(snakemake(project, "-n", *call))["prepare"] == 1
 
 
 def truncated_zip(path: Path) -> None:

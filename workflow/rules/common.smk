@@ -7,7 +7,7 @@ from pathlib import Path
 from snakemake.utils import validate
 
 from flowprior.errors import USER_ERROR_STATUS, one_line_errors
-from flowprior.images import raw_files, raw_settings, source_of
+from flowprior.images import listing, raw_files, raw_settings, source_of
 from flowprior.experiment.loading import experiment_from, merged
 from flowprior.experiment.params import NO_PRIOR
 from flowprior.experiment.plan import (
@@ -52,6 +52,8 @@ with one_line_errors():
     RAW_FILES = raw_files(EXPERIMENT.data)
     if workflow.is_main_process and not fetched(EXPERIMENT):
         source_of(EXPERIMENT.data).check()
+    # Images in sub-folders come and go without the folder's own time knowing.
+    LISTING = None if fetched(EXPERIMENT) else listing(EXPERIMENT.data)
 
 RESULTS = f"results/{EXPERIMENT.name}"
 LOGS = f"logs/{EXPERIMENT.name}"

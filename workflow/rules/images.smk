@@ -24,7 +24,7 @@ if fetched(EXPERIMENT):
 
 rule prepare:
     input:
-        raw=RAW_FILES,
+        raw=RAW_FILES if LISTING is None else ancient(RAW_FILES),
     output:
         train=f"{PREPARED}/train.npy",
         validation=f"{PREPARED}/validation.npy",
@@ -42,6 +42,7 @@ rule prepare:
         runtime=growing(60),
     params:
         data=EXPERIMENT.data.model_dump(exclude={"url"}),
+        listing=LISTING,
     message:
         "Prepare images"
     script:

@@ -6,7 +6,9 @@ The margin of a tile counts less.
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from flowprior import operators, solvers
@@ -23,6 +25,7 @@ from flowprior.errors import FlowpriorError, UnknownNameError
 from flowprior.experiment.params import Experiment
 from flowprior.experiment.pieces import model_facts, solver_facts
 from flowprior.files import replacing
+from flowprior.images.decode import read_picture
 from flowprior.models import flows
 from flowprior.models.flows.base import Flow
 from flowprior.operators.base import Operator
@@ -112,15 +115,21 @@ def restore_file(
 
     Raises:
         FlowpriorError: the picture cannot be read or is smaller than the flow's images, or the output's
-            ending is of no known format.
+            ending is of no format that can be written, or its folder may not be written to.
     """
-    if out.suffix.lower() not in Image.registered_extensions():
-        raise FlowpriorError(f"unknown picture format '{out.suffix}' of {out}; use .png")
-    image = torch.from_numpy(_read(picture)).permute(2, 0, 1).float() / 255
+    _check_output(out)
+    image = torch.from_numpy(np.array(read_picture(picture))).permute(2, 0, 1).float() / 255
     restored, tiles, diverged = restore(image, flow, task, solver, settings, batch)
     pixels = (restored.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    with replacing(out) as part:
-        Image.fromarray(pixels).save(part)
+    try:
+        with replacing(out) as part:
+            Image.fromarray(pixels).save(part)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise FlowpriorError(
+            f"{out} cannot be written ({error.strerror or error}); use .png or another --out"
+        ) from None
     return tiles, diverged
 
 
@@ -186,14 +195,18 @@ def restore(
     return total / weights, len(corners), diverged
 
 
-def _read(picture: Path) -> np.ndarray:
-    try:
-        with Image.open(picture) as image:
-            return np.array(image.convert("RGB"))
-    except FileNotFoundError:
-        raise FlowpriorError(f"no picture at {picture}") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise FlowpriorError(f"{picture} cannot be read as a picture ({error})") from None
+def _check_output(out: Path) -> None:
+    """Before minutes are spent on a picture that can not be written."""
+    known = Image.registered_extensions().get(out.suffix.lower())
+    if known not in Image.SAVE:
+        raise FlowpriorError(f"unknown picture format '{out.suffix}' of {out}; use .png")
+    if out.is_dir():
+        raise FlowpriorError(f"{out} is a folder; name the picture to write, such as {out / 'restored.png'}")
+    there = next(folder for folder in out.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise FlowpriorError(f"{there} is a file, so that {out} cannot be written; choose another --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise FlowpriorError(f"folder {there} may not be written to by this user; choose another --out")
 
 
 def _is_picture(operator: Operator) -> bool:

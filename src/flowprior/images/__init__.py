@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowprior.images.registry import SOURCES, source_of
 
-__all__ = ["SOURCES", "fetch", "load", "names", "prepare", "raw_files", "raw_settings", "source_of"]
+__all__ = ["SOURCES", "fetch", "listing", "load", "names", "prepare", "raw_files", "raw_settings", "source_of"]
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +38,12 @@ def raw_files(data: DataSettings) -> list[str]:
 def raw_settings(data: DataSettings) -> dict[str, Any]:
     """The settings that the raw files depend on: changing a resolution or a limit fetches nothing again."""
     return data.model_dump(include={"source", "path", "url", "checksum"})
+
+
+def listing(data: DataSettings) -> str | None:
+    """A fingerprint of the names, sizes and times of change of a person's images; None: the raw files' times tell."""
+    with source_of(data) as source:
+        return source.listing()
 
 
 def fetch(data: DataSettings) -> None:

@@ -7,30 +7,20 @@ import zipfile
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from flowprior.errors import FlowpriorError
-from flowprior.images import archive, checksums, decode
-from flowprior.images.settings import SPLITS
+from flowprior.images import archive, checksums, decode, finding, splitting
 from flowprior.images.source import Source
-
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-#: Names of sub-folders that are splits.
-FOLDERS = {
-    "train": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "test": "test",
-}
 
 
 class Folder(Source):
     """Every image below `data.path`, a folder or a `.zip`; names are paths relative to it.
 
-    Sub-folders train, validation (or valid, val) and test are the splits. Without them an image's split
-    follows from a hash of its name (see `split_of`), so that adding images moves none.
+    Folders that are named after splits, at any depth, are the splits. Without them an image's split
+    follows from a hash of its name, so that adding images moves none. See `splitting.divide`.
     """
 
     def raw_files(self) -> list[str]:
@@ -52,7 +42,7 @@ class Folder(Source):
         if self._archive is not None:
             return super().checksums()
         digest = hashlib.sha256()
-        for name in self._names:
+        for name in self._found.images:
             try:
                 line = checksums.of_file(Path(self.data.raw, name))
             except OSError:  # counted as unreadable when its turn comes
@@ -61,26 +51,21 @@ class Folder(Source):
         return {checksums.base_name(self.data.raw): f"sha256:{digest.hexdigest()}"}
 
     def splits(self) -> Mapping[str, tuple[str, ...]]:
-        """Names by sub-folder or by hash, in the order of names."""
-        names = self._names
-        if not names:
-            raise FlowpriorError(f"no images below {self.data.raw}; known endings: {', '.join(ENDINGS)}")
-        inner = _common_folder(names)
-        by_folder = {name: FOLDERS.get(_first_folder(name, inner)) for name in names}
-        if not any(by_folder.values()):
-            return {split: tuple(name for name in names if split_of(name) == split) for split in SPLITS}
-        outside = [name for name, split in by_folder.items() if split is None]
-        if outside:
-            raise FlowpriorError(
-                f"{self.data.raw} has folders for splits, but {len(outside)} images lie outside of them "
-                f"({outside[0]}, ...); move them into train, validation or test"
-            )
-        return {split: tuple(name for name in names if by_folder[name] == split) for split in SPLITS}
+        """Names by folder or by hash, in the order of names."""
+        return self._division.splits
+
+    def findings(self) -> dict[str, Any]:
+        """What was found and ignored, by ending; what could not be read; how splits were decided."""
+        return {**self._found.facts(), "splits": self._division.decided}
+
+    def listing(self) -> str | None:
+        """A fingerprint of names, sizes and times of change; None of an archive, whose own time tells."""
+        return self._found.fingerprint() if Path(self.data.raw).is_dir() else None
 
     def pixels(self, name: str) -> np.ndarray:
         """Upright, RGB, shorter side resized, centre cropped."""
         if self._archive is not None:
-            image = decode.open_rgb(archive.member_bytes(self._archive, name))
+            image = decode.open_rgb(archive.member_bytes(self._archive, self._found.images[name]))
         else:
             with Path(self.data.raw, name).open("rb") as file:
                 image = decode.open_rgb(file)
@@ -99,43 +84,31 @@ class Folder(Source):
         return archive.open_archive(self.data.raw, "data.path must be a folder or a whole zip archive")
 
     @cached_property
-    def _names(self) -> tuple[str, ...]:
-        if self._archive is not None:
-            found = set(self._archive.namelist())
-        else:
-            raw = Path(self.data.raw)
-            found = {path.relative_to(raw).as_posix() for path in raw.rglob("*") if path.is_file()}
-        return tuple(sorted(name for name in found if _is_image(name)))
+    def _found(self) -> finding.Found:
+        raw = self.data.raw
+        found = finding.in_folder(raw) if self._archive is None else finding.in_archive(self._archive.namelist())
+        if "" in found.unreadable:
+            raise FlowpriorError(f"folder {raw} may not be read by this user; give it read permission (chmod)")
+        if odd := [name for name in found.images if not _is_text(name)]:
+            shown = odd[0].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            raise FlowpriorError(f"{len(odd)} names below {raw} are not UTF-8 ({shown}, ...); rename them")
+        return found
+
+    @cached_property
+    def _division(self) -> splitting.Division:
+        names = tuple(self._found.images)
+        if not names:
+            others = ", ".join(f"{count} {ending or 'without'}" for ending, count in self._found.ignored.items())
+            beside = f" (ignored: {others})" if others else ""
+            raise FlowpriorError(
+                f"no images below {self.data.raw}{beside}; known endings: {', '.join(finding.ENDINGS)}"
+            )
+        return splitting.divide(names, self.data.raw, self.data.splits)
 
 
-def split_of(name: str) -> str:
-    """Split of an image that lies in no split's folder: sha256 of its name modulo 10.
-
-    0 is test, 1 is validation, all others are training.
-
-    Example:
-        >>> [split_of(f"{i}.png") for i in range(4)]
-        ['train', 'test', 'train', 'train']
-    """
-    bucket = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 10
-    return {0: "test", 1: "validation"}.get(bucket, "train")
-
-
-def _is_image(name: str) -> bool:
-    """Whether a name is an image's; what file managers hide or add is not."""
-    parts = name.split("/")
-    hidden = any(part == "__MACOSX" or (part.startswith(".") and part.strip(".")) for part in parts)
-    return name.lower().endswith(ENDINGS) and not hidden
-
-
-def _common_folder(names: tuple[str, ...]) -> str:
-    """The one folder that all lie in, as archives often have it; '' where there is none or it is a split."""
-    firsts = {name.partition("/")[0] for name in names if "/" in name}
-    if len(firsts) == 1 and all("/" in name for name in names) and not firsts & FOLDERS.keys():
-        return firsts.pop() + "/"
-    return ""
-
-
-def _first_folder(name: str, inner: str) -> str:
-    folder, slash, _ = name.removeprefix(inner).partition("/")
-    return folder.lower() if slash else ""
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

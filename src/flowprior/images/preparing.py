@@ -33,8 +33,8 @@ def prepare(data: DataSettings, out: Path) -> dict[str, Any]:
         out: folder, usually `prepared/<data.key>`.
 
     Returns:
-        The manifest: source, key, settings, checksums of the raw files, and per split names, count, shape,
-        sha256 and the names of unreadable images.
+        The manifest: source, key, settings, checksums of the raw files, what was found in a folder or archive,
+        and per split names, count, shape, sha256 and the names of unreadable images.
 
     Raises:
         FlowpriorError: see `flowprior.images.prepare`.
@@ -47,6 +47,7 @@ def prepare(data: DataSettings, out: Path) -> dict[str, Any]:
             "key": data.key,
             "settings": data.model_dump(exclude={"url"}),
             "checksums": source.checksums(),
+            **_told(source.findings()),
             "splits": _write_splits(source, _chosen(source), place),
         }
         store.write_manifest(place / MANIFEST, manifest)
@@ -55,6 +56,21 @@ def prepare(data: DataSettings, out: Path) -> dict[str, Any]:
         for name in (*(f"{split}.npy" for split in SPLITS), MANIFEST):
             (place / name).replace(out / name)
     return manifest
+
+
+def _told(findings: dict[str, Any]) -> dict[str, Any]:
+    """Say what was found, for whoever watches; what the manifest keeps of it."""
+    if not findings:
+        return {}
+    for what in ("found", "ignored"):
+        if counts := findings[what]:
+            listed = ", ".join(f"{count} {ending or 'without ending'}" for ending, count in counts.items())
+            print(f"{what}: {listed}", flush=True)
+    for what, meaning in (("unreadable", "can not be read"), ("repeated", "link to images found elsewhere")):
+        if names := findings[what]:
+            print(f"{len(names)} {meaning}: {_listed(names)}", file=sys.stderr, flush=True)
+    print(f"splits: {findings['splits']}", flush=True)
+    return {"listing": findings}
 
 
 @contextmanager
@@ -102,7 +118,7 @@ def _write_splits(source: Source, chosen: dict[str, tuple[str, ...]], place: Pat
                 except FlowpriorError:
                     raise
                 except decode.UNREADABLE as error:
-                    print(f"can not read image {name}: {error}", file=sys.stderr, flush=True)
+                    print(f"can not read image {name}: {decode.reason(error)}", file=sys.stderr, flush=True)
                     lost.append(name)
                     unreadable.append(name)
                     _stop_if_too_many(unreadable, total)

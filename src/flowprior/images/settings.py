@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from flowprior.fingerprint import fingerprint
 from flowprior.registry import SettingsModel
@@ -27,6 +28,13 @@ class DataSettings(SettingsModel):
     validation: int | None = Field(None, ge=1, description="how many validation images are prepared; null: all")
     test: int | None = Field(None, ge=1, description="how many test images are prepared; null: all")
 
+    splits: Literal["folders", "hash"] | None = Field(
+        None,
+        description="folder: which images are for what. folders: the outermost folder of a path that is named after a "
+        "split (train, val, test, DIV2K_valid_HR); hash: 80, 10 and 10 % by a hash of each name; "
+        "null: folders if there are such, and an error where that is not clear",
+    )
+
     @field_validator("path")
     @classmethod
     def _can_be_a_path_of_the_workflow(cls, value: str | None) -> str | None:
@@ -38,6 +46,12 @@ class DataSettings(SettingsModel):
             raise ValueError(f"path '{value}' holds {odd[0]!r}, which Snakemake reads as a wildcard; rename the folder")
         return Path(value).expanduser().as_posix()
 
+    @model_validator(mode="after")
+    def _splits_are_of_folders(self) -> Self:
+        if self.splits is not None and self.source != "folder":
+            raise ValueError(f"splits is for source folder, and source '{self.source}' has its own: leave it out")
+        return self
+
     @property
     def raw(self) -> str:
         """Folder of the raw images."""
@@ -46,5 +60,5 @@ class DataSettings(SettingsModel):
     @property
     def key(self) -> str:
         """Name of the prepared data set: readable, and different whenever the settings differ."""
-        facts = self.model_dump(exclude={"url"})
+        facts = self.model_dump(exclude={"url"} if self.splits else {"url", "splits"})
         return f"{self.source}-{self.resolution}px-{fingerprint(facts)}"

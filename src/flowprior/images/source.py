@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -73,6 +73,14 @@ class Source(ABC):
             FlowpriorError: the source itself is at fault, so that all stops.
             Exception: one of `decode.UNREADABLE`; the image is counted and left out.
         """
+
+    def findings(self) -> dict[str, Any]:
+        """What a manifest keeps of how images were found; here nothing, as a source's files are known by name."""
+        return {}
+
+    def listing(self) -> str | None:
+        """A fingerprint that changes with the images below `data.path`; None where the raw files' times tell."""
+        return None
 
     def __enter__(self) -> Self:
         return self
