@@ -267,3 +267,11 @@ def test_tiles_of_all_batches_share_what_is_derived_from_the_flow(monkeypatch):
     at_once, _, _ = restoring.restore(picture, flow, task, "map", settings)
     assert [count for _, count in seen] == [tiles]
     torch.testing.assert_close(restored, at_once, rtol=0, atol=5e-3)
+
+
+@pytest.mark.parametrize("ending", [".psd", ".xbm", ".h5", ".fits", ".xyz", ""])
+def test_a_picture_that_can_not_be_written_is_said_before_it_is_solved(ending, tmp_path):
+    with pytest.raises(FlowpriorError, match=r"use \.png"):
+        restoring._check_output(tmp_path / f"out{ending}")
+    for good in (".png", ".jpg", ".tif", ".webp", ".bmp"):
+        restoring._check_output(tmp_path / f"out{good}")

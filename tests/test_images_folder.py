@@ -277,3 +277,19 @@ def test_a_checksum_of_a_folder_is_an_error(tmp_path):
     raw = put(tmp_path / "raw", "train/a.png", "val/b.png", "test/c.png")
     with pytest.raises(FlowpriorError, match=r"data\.checksum is for one archive"):
         images.prepare(settings(raw, checksum="md5:" + 32 * "0"), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "name", ["trainset", "TrainImages", "testimages", "valdata", "holdout", "dev", "test_hr", "testHR"]
+)
+def test_words_that_others_are_joined_to_name_a_split(name):
+    from flowprior.images.splitting import split_meant
+
+    assert split_meant(name) is not None
+
+
+@pytest.mark.parametrize("name", ["trains", "latest", "contest", "value", "testament", "device", "restraint", "images"])
+def test_words_that_only_begin_alike_name_none(name):
+    from flowprior.images.splitting import split_meant
+
+    assert split_meant(name) is None

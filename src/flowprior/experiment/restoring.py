@@ -7,6 +7,7 @@ The margin of a tile counts less.
 from __future__ import annotations
 
 import errno
+import io
 import math
 import os
 import sys
@@ -198,8 +199,10 @@ def restore(
 def _check_output(out: Path) -> None:
     """Before minutes are spent on a picture that can not be written."""
     known = Image.registered_extensions().get(out.suffix.lower())
-    if known not in Image.SAVE:
-        raise FlowpriorError(f"unknown picture format '{out.suffix}' of {out}; use .png")
+    try:
+        Image.new("RGB", (1, 1)).save(io.BytesIO(), known or "")
+    except (KeyError, OSError, ValueError):
+        raise FlowpriorError(f"unknown picture format '{out.suffix}' of {out}, or none in colour; use .png") from None
     if out.is_dir():
         raise FlowpriorError(f"{out} is a folder; name the picture to write, such as {out / 'restored.png'}")
     there = next(folder for folder in out.absolute().parents if folder.exists())

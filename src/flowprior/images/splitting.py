@@ -16,16 +16,17 @@ from flowprior.images.settings import SPLITS
 WORDS = {
     "train": "train",
     "training": "train",
-    "trainset": "train",
     "validation": "validation",
     "validating": "validation",
     "valid": "validation",
     "val": "validation",
-    "valset": "validation",
+    "dev": "validation",
     "test": "test",
     "testing": "test",
-    "testset": "test",
+    "holdout": "test",
 }
+#: What is written behind such a word without anything between.
+_JOINED = re.compile("(set|data|dataset|images?|imgs?|pictures?|photos?|files?|hr|lr)$")
 _HASH = "set data.splits: hash to divide all images by their names"
 
 
@@ -108,11 +109,12 @@ def split_meant(part: str) -> str | None:
     """The split that a word of a folder's or file's name means; None: no word does, or several do.
 
     Example:
-        >>> [split_meant(part) for part in ("DIV2K_valid_HR", "val2017", "testA", "latest", "contest")]
+        >>> [split_meant(part) for part in ("DIV2K_valid_HR", "val2017", "testimages", "latest", "contest")]
         ['validation', 'validation', 'test', None, None]
     """
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", part)
-    meant = {WORDS[word.lower()] for word in words if word.lower() in WORDS}
+    plain = (word.lower() for word in words)
+    meant = {WORDS[word] for word in (one if one in WORDS else _JOINED.sub("", one) for one in plain) if word in WORDS}
     return meant.pop() if len(meant) == 1 else None
 
 
