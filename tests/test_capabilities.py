@@ -14,6 +14,7 @@ from flowprior.experiment.pieces import fitted_models
 from flowprior.experiment.plan import fitted_priors
 from flowprior.models import flows
 from flowprior.models.capabilities import CAPABILITIES, Decodes, Density, Invertible, LinearGaussian, Solves, missing
+from flowprior.models.gaussian import Gaussian
 
 
 @pytest.mark.parametrize("name", flows.names())
@@ -56,8 +57,25 @@ def test_priors_of_a_method_are_those_that_can_what_it_needs():
     assert experiment(methods={"linear_mmse": {}}).priors_of("linear_mmse") == fitted_models("LinearGaussian")[:1]
     assert experiment(methods={"bm3d": {}}).priors_of("bm3d") == (NO_PRIOR,)
     assert fitted_priors(experiment(methods={"bm3d": {}, "map": {}, "linear_mmse": {}})) == ("gaussian",)
-    with pytest.raises(FlowpriorError, match="method 'map' needs a model that is Invertible"):
-        experiment(priors={}).priors_of("map")
+    with pytest.raises(FlowpriorError, match="method 'chavez' needs a model that is Invertible"):
+        experiment(priors={}, methods={"chavez": {}}).priors_of("chavez")
+
+
+def test_map_under_a_gaussian_is_its_posterior_mean():
+    """Any density will do, and of this one the mode has a closed form."""
+    shape = (3, 6, 6)
+    source = torch.Generator().manual_seed(1)
+    gaussian = Gaussian.fit(0.3 + 0.4 * torch.rand(4000, *shape, generator=source))
+    operator = operators.build("box_blur", shape)
+    y = operator.measure(0.3 + 0.4 * torch.rand(2, *shape, generator=source), 0.1, source).double()
+    wanted = solvers.solve("linear_mmse", operator, y, gaussian, noise_std=0.1).images
+    for start in ("pseudo_inverse", "sample_moments"):
+        found = solvers.solve(
+            "map", operator, y, gaussian, noise_std=0.1, tempering=0.0, tolerance=1e-12, steps=300, start=start
+        )
+        torch.testing.assert_close(found.images, wanted, rtol=0, atol=1e-4)
+    with pytest.raises(FlowpriorError, match="start 'zero_latent' needs a model that decodes latents"):
+        solvers.solve("map", operator, y, gaussian, start="zero_latent")
 
 
 def test_no_room_names_a_prior_of_a_kind():

@@ -77,7 +77,7 @@ CANNOT = {
         {"deblurring": {}},
         "method 'bm3d', task 'deblurring': bm3d denoises only",
     ),
-    "a prior that cannot": ("priors", {}, "method 'map' needs a model that is"),
+    "a prior that cannot": ("methods.chavez.priors", ["gaussian"], "prior of method 'chavez'"),
     "a kernel larger than a setting may be": ("tasks.deblurring.settings.size", -3, "task 'deblurring'"),
 }
 

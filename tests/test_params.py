@@ -240,7 +240,7 @@ def test_models_run_where_they_can():
     found = [(training.prior, training.task) for training in experiment.trainings()]
     assert found == [("gan", None), ("unet", "one"), ("unet", "two"), ("tiny", None)]
     named = experiment.model_copy(update={"methods": {"map": MethodSettings(priors=["gan"])}})
-    with pytest.raises(FlowpriorError, match=r"'map' needs a model that is Invertible, and 'gan' \(dcgan\) is none"):
+    with pytest.raises(FlowpriorError, match=r"'map' needs a model that is Density, and 'gan' \(dcgan\) is none"):
         named.priors_of("map")
 
 

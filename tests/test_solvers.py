@@ -106,7 +106,7 @@ def test_settings_that_are_learned_by_nobody_are_refused():
         solvers.solve("chavez", operator, y, prior_of("chavez"), aplha=1)
     with pytest.raises(UnknownNameError, match="did you mean 'chavez'"):
         solvers.solve("chaves", operator, y, prior_of("chavez"))
-    with pytest.raises(FlowpriorError, match="needs a prior that is Invertible, got NoneType without decode, encode"):
+    with pytest.raises(FlowpriorError, match="needs a prior that is Density, got NoneType without log_prob"):
         solvers.solve("map", operator, y)
     with pytest.raises(FlowpriorError, match=r"must have shape \(N, 3, 8, 8\), got \(3, 3, 4, 4\)"):
         solvers.solve("map", operator, y[..., :4, :4], prior_of("map"))

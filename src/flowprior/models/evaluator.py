@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from flowprior.errors import FlowpriorError
-from flowprior.models.capabilities import Decodes
+from flowprior.models.capabilities import Decodes, Model
 from flowprior.models.flows.base import Evaluator, Flow
 from flowprior.models.flows.evaluators import FoldedFlow, GraphFlow, KernelFlow, NotFoldableError
 from flowprior.models.weights import content_of
@@ -30,7 +30,7 @@ _PLACE = "_derived_evaluators"
 
 @contextmanager
 def evaluator(
-    model: Flow | Decodes, threads: int | None = None, precision: Precision = "float32", kernel: bool = True
+    model: Model, threads: int | None = None, precision: Precision = "float32", kernel: bool = True
 ) -> Iterator[Any]:
     """A model as it is computed fastest while its weights stand still.
 
@@ -41,7 +41,7 @@ def evaluator(
     spinning, would take the kernel's cores (measured: a tenth of the speed on two).
 
     Args:
-        model: a flow; of a model that only decodes, `Decoded` stands for it.
+        model: a flow; of a model that only decodes, `Decoded` stands for it; any other is asked itself.
         threads: of the kernel; None: those that torch has.
         precision: of the coupling networks where torch runs them; the kernel computes in float32 whatever it is.
         kernel: whether the kernel may run it.
@@ -51,7 +51,7 @@ def evaluator(
     """
     if not isinstance(model, Flow):
         with _without_gradients(model):
-            yield Decoded(model)
+            yield Decoded(model) if isinstance(model, Decodes) else model
         return
     derived = _derived(model)
     if kernel and (by_kernel := _by_kernel(model, derived)) is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from flowprior.errors import FlowpriorError
 from flowprior.files import replacing
@@ -57,12 +58,16 @@ def write_moments(path: Path, flow: Flow, drawn: Gaussian | None, samples: int, 
         np.savez(file, **{name: np.asarray(value) for name, value in {**facts, **arrays}.items()})  # type: ignore[arg-type]
 
 
-def stored_moments(flow: Flow, samples: int, seed: int) -> Gaussian | None:
+def stored_moments(flow: object, samples: int, seed: int) -> Gaussian | None:
     """What lies beside the checkpoint that a flow was read from, if it is of these weights, samples and seed.
 
-    A flow that was trained on since, or a file that was copied beside another, finds nothing.
+    A flow that was trained on since, or a file that was copied beside another, finds nothing; nor does a model that was
+    not read from a folder.
     """
-    path = flow.checkpoint / MOMENTS if flow.checkpoint else None
+    if not isinstance(flow, nn.Module):
+        return None
+    folder = getattr(flow, "checkpoint", None)
+    path = folder / MOMENTS if folder else None
     if path is None or not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as arrays:

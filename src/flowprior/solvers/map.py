@@ -12,8 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from flowprior.errors import FlowpriorError
+from flowprior.models.capabilities import Density
 from flowprior.models.evaluator import evaluator
-from flowprior.models.flows.base import Evaluator, Flow
+from flowprior.models.flows.base import Evaluator
 from flowprior.models.gaussian import MAX_DIMENSIONS
 from flowprior.models.moments import sample_moments, stored_moments
 from flowprior.models.posterior import Posterior
@@ -40,6 +41,7 @@ class MAP(Solver):
     """
 
     name = "map"
+    needs = Density
     per_row = ("noise_std",)
 
     class Settings(SearchSettings):
@@ -80,7 +82,7 @@ class MAP(Solver):
             description="make A x = y exact by x + A_dagger(y - A x); only sensible where y has no noise",
         )
 
-    def run(self, operator: Operator, y: Tensor, prior: Flow, context: Context) -> Result:
+    def run(self, operator: Operator, y: Tensor, prior: Density, context: Context) -> Result:
         """Search over x."""
         settings = self.settings
         copies = settings.mirrors
@@ -118,7 +120,7 @@ class MAP(Solver):
         return "zero_latent" if too_large else asked
 
     def _posteriors(
-        self, operator: Operator, prior: Flow, asked: Evaluator, context: Context, noise: Tensor
+        self, operator: Operator, prior: Density, asked: Evaluator, context: Context, noise: Tensor
     ) -> dict[float, Posterior]:
         """For each noise that an image's start assumes, what posterior means under it need."""
         settings = self.settings
@@ -162,6 +164,11 @@ class MAP(Solver):
         match first:
             case "pseudo_inverse":
                 return operator.A_dagger(y).clone()
+            case "zero_latent" if not hasattr(prior, "inverse"):
+                raise FlowpriorError(
+                    f"start 'zero_latent' needs a model that decodes latents, and {type(prior).__name__} has none; "
+                    "use 'sample_moments' or 'pseudo_inverse'"
+                )
             case "zero_latent":
                 return prior.inverse(y.new_zeros(len(y), prior.dimensions))[0].clamp(0, 1)
         if tuple(y.shape[1:]) != tuple(operator.shape):
