@@ -119,4 +119,4 @@ def test_rows_of_a_batch_follow_from_what_a_model_keeps(name):
     """As of a flow: a larger model, or a search that holds more, takes fewer rows at once."""
     model, larger = small_model(name, width=16), small_model(name, width=64)
     assert 1 <= rows_at_once(larger) < rows_at_once(model) != 64
-    assert rows_at_once(model, {}, 1000) < rows_at_once(model, {}, 10)
+    assert rows_at_once(model, 1000) < rows_at_once(model, 10)

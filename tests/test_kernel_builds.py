@@ -95,10 +95,10 @@ sys.path.insert(0, {tests!r})
 import torch
 from kernel_checks import check_batches, check_both_directions, check_gradients_by_weights
 from pieces import FLOW_CASES, small_flow
-from flowprior.models.flows.evaluators import compiled, flow
+from flowprior.models.flows.evaluators import by_kernel, compiled
 torch.set_num_threads(1)
 library = compiled.built([{compiler!r}], {flags!r})
-flow.kernel = lambda: library
+by_kernel.kernel = lambda: library
 for name, shape, settings in FLOW_CASES:
     check_both_directions(small_flow(name, shape, torch.float32, **settings))
     check_gradients_by_weights(small_flow(name, shape, torch.float32, **settings))

@@ -111,12 +111,13 @@ def _by_torch(flow: Flow, precision: Precision) -> Evaluator | None:
 
 
 def _by_kernel(flow: Flow, derived: dict[Hashable, Any]) -> KernelFlow | None:
+    """The flow as the kernel runs it; None where that can not be, which is asked again each time."""
     if "kernel" not in derived:
         try:
             derived["kernel"] = KernelFlow(flow)
         except NotFoldableError:
-            derived["kernel"] = None
-    found: KernelFlow | None = derived["kernel"]
+            return None
+    found: KernelFlow = derived["kernel"]
     return found
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from flowprior.files import replacing
 from flowprior.images.quantise import to_pixels
@@ -54,6 +53,8 @@ def save_grid(rows: np.ndarray, path: Path, gap: int = 2) -> None:
         path: where to.
         gap: pixels between pictures.
     """
+    from PIL import Image  # what trains on a machine of its own needs none
+
     count, per_row, height, width, channels = rows.shape
     sheet = np.full((count * (height + gap) - gap, per_row * (width + gap) - gap, channels), 255, np.uint8)
     for row in range(count):
