@@ -93,13 +93,13 @@ def fabricate(root: Path, experiment: Experiment, images: dict[str, np.ndarray] 
             solved.append(to_pixels(restored))
             rows.append(_rows(experiment, job, point, target, restored))
             traces.append(_traces(job, point, rows[-1]))
-        path = layout.solved(job, "images.npy")
+        path = layout.solved(job, "images")
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, np.stack(solved))
-        maps_of(experiment, job, np.stack(solved)).save(layout.solved(job, "maps.npz"))
+        maps_of(experiment, job, np.stack(solved)).save(layout.solved(job, "maps"))
         for kind, tables in (("rows", rows), ("traces", traces)):
             own = pd.concat(tables[-len(points) :], ignore_index=True)
-            own.to_parquet(layout.solved(job, f"{kind}.parquet"), index=False)
+            own.to_parquet(layout.solved(job, kind), index=False)
         _write_job(layout, Step.solving(job))
     write_evaluation(layout, pd.concat(rows, ignore_index=True), pd.concat(traces, ignore_index=True))
     _write_benchmarks(layout)
@@ -116,11 +116,11 @@ def maps_of(experiment: Experiment, job, solved: np.ndarray) -> Maps:
 def write_evaluation(layout: Layout, rows: pd.DataFrame, traces: pd.DataFrame) -> None:
     """What rule evaluate leaves."""
     summary, paired, metrics = evaluate(rows, layout.experiment.seed)
-    rows.to_parquet(layout.results / "rows.parquet", index=False)
-    traces.to_parquet(layout.results / "traces.parquet", index=False)
-    summary.to_csv(layout.results / "summary.csv", index=False)
-    paired.to_csv(layout.results / "paired.csv", index=False)
-    (layout.results / "metrics.json").write_text(json.dumps(metrics, allow_nan=False))
+    rows.to_parquet(layout.evaluated("rows"), index=False)
+    traces.to_parquet(layout.evaluated("traces"), index=False)
+    summary.to_csv(layout.evaluated("summary"), index=False)
+    paired.to_csv(layout.evaluated("paired"), index=False)
+    (layout.evaluated("metrics")).write_text(json.dumps(metrics, allow_nan=False))
 
 
 def _count(experiment: Experiment, split: str) -> int:
@@ -143,9 +143,9 @@ def _names(split: str, n: int) -> list[str]:
 
 
 def _write_prepared(layout: Layout, images: dict[str, np.ndarray]) -> None:
-    layout.prepared("test.npy").parent.mkdir(parents=True, exist_ok=True)
+    layout.prepared("test").parent.mkdir(parents=True, exist_ok=True)
     for split, pixels in images.items():
-        np.save(layout.prepared(f"{split}.npy"), pixels)
+        np.save(layout.prepared(split), pixels)
     manifest = {
         "source": {"name": "photos", "sha256": "5c" * 32},
         "sizes": {split: len(pixels) for split, pixels in images.items()},
@@ -154,17 +154,17 @@ def _write_prepared(layout: Layout, images: dict[str, np.ndarray]) -> None:
             split: {
                 "count": len(pixels),
                 "shape": list(pixels.shape),
-                "sha256": hashlib.sha256(layout.prepared(f"{split}.npy").read_bytes()).hexdigest(),
+                "sha256": hashlib.sha256(layout.prepared(split).read_bytes()).hexdigest(),
                 "names": _names(split, len(pixels)),
             }
             for split, pixels in images.items()
         },
     }
-    layout.prepared("manifest.json").write_text(json.dumps(manifest))
+    layout.prepared("manifest").write_text(json.dumps(manifest))
 
 
 def _write_flow(layout: Layout, prior: str) -> None:
-    layout.flow(prior, "x").parent.mkdir(parents=True, exist_ok=True)
+    layout.flow(prior, "weights").parent.mkdir(parents=True, exist_ok=True)
     temperatures = [0.0, 0.4, 0.8, 1.2]
     side = layout.experiment.data.resolution
     samples = np.stack(
@@ -173,7 +173,7 @@ def _write_flow(layout: Layout, prior: str) -> None:
             for t in temperatures
         ]
     )
-    np.save(layout.flow(prior, "samples.npy"), samples.clip(0, 255).astype(np.uint8))
+    np.save(layout.flow(prior, "samples"), samples.clip(0, 255).astype(np.uint8))
     config = {
         "flow": "haar_glow",
         "bits": 8,
@@ -183,7 +183,7 @@ def _write_flow(layout: Layout, prior: str) -> None:
         "seconds": 182.0,
         "temperatures": temperatures,
     }
-    layout.flow(prior, "config.json").write_text(json.dumps(config))
+    layout.flow(prior, "config").write_text(json.dumps(config))
     noise = _random(prior, "history").normal(size=200) * 0.05
     lines = [
         {
@@ -196,7 +196,7 @@ def _write_flow(layout: Layout, prior: str) -> None:
         }
         for i in range(200)
     ]
-    layout.flow(prior, "history.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + "\n")
+    layout.flow(prior, "history").write_text("\n".join(json.dumps(line) for line in lines) + "\n")
 
 
 def _write_measurement(layout: Layout, task: str, split: str, pixels: np.ndarray) -> None:

@@ -9,7 +9,6 @@ from flowprior.errors import FlowpriorError
 from flowprior.evaluation import evaluate
 from flowprior.evaluation.plots import POINTS, plots_of, training_table
 from flowprior.evaluation.selection import setting_means
-from flowprior.experiment.layout import PLOT_NAMES
 from flowprior.experiment.origin import check_origin
 from flowprior.experiment.plan import jobs
 from flowprior.report import Layout
@@ -25,7 +24,7 @@ def layout(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(layout):
-    return pd.read_parquet(layout.results / "rows.parquet")
+    return pd.read_parquet(layout.evaluated("rows"))
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +34,8 @@ def summary(rows):
 
 @pytest.fixture(scope="module")
 def plots(layout, rows, summary):
-    histories = {"flow_a": read_history(layout.flow("flow_a", "history.jsonl"))}
-    return plots_of(histories, rows, pd.read_parquet(layout.results / "traces.parquet"), summary)
-
-
-def test_the_workflow_names_the_same_tables(plots):
-    assert plots._fields == PLOT_NAMES
+    histories = {"flow_a": read_history(layout.flow("flow_a", "history"))}
+    return plots_of(histories, rows, pd.read_parquet(layout.evaluated("traces")), summary)
 
 
 def test_every_setting_has_its_mean_and_one_is_chosen(plots, rows, summary):
@@ -84,7 +79,7 @@ def test_without_flows_there_is_a_table_with_no_lines():
 def test_a_method_with_several_priors_is_named_with_each(layout, rows, summary):
     other = rows[rows["method"] == "map"].assign(prior="flow_b")
     both = pd.concat([rows, other], ignore_index=True)
-    traces = pd.read_parquet(layout.results / "traces.parquet")
+    traces = pd.read_parquet(layout.evaluated("traces"))
     settings = plots_of({}, both, traces, evaluate(both).summary).settings
     assert {"map (flow_a)", "map (flow_b)", "chavez", "bm3d"} <= set(settings["line"])
 

@@ -80,7 +80,7 @@ def test_rows_of_before_a_metric_was_there_are_still_read(results, tmp_path):
     assert summary["haarpsi"].isna().all()
     assert summary["n_diverged"].sum() == 0
     assert summary["psnr"].notna().all()
-    results.rows[old].to_parquet(results.layout.results / "rows.parquet")
+    results.rows[old].to_parquet(results.layout.evaluated("rows"))
     for table, name in ((summary, "summary"), (paired, "paired")):
         keep = [column for column in table if not column.startswith(("haarpsi", "coverage", "crps", "lpips"))]
         table[keep].to_csv(results.layout.results / f"{name}.csv", index=False)

@@ -43,7 +43,7 @@ def test_finds_what_was_removed_from_the_experiment(tmp_path):
     assert {(job.method, job.chunk) for job in gone} == {("bm3d", 0), ("chavez", 1)}
     stale = set(stale_files(after, tmp_path))
     for job in jobs(before):
-        path = layout.solved(job, "images.npy")
+        path = layout.solved(job, "images")
         assert (path in stale) == (job in gone), path
     assert all("bm3d" in path.parts or path.name.startswith("1.") for path in stale)
 

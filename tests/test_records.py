@@ -156,18 +156,18 @@ def test_of_a_killed_pipeline_there_are_those_of_the_jobs_that_ended(tree, tmp_p
     for file in ("rows.parquet", "traces.parquet", "summary.csv", "metrics.json"):
         (layout.results / file).unlink()
     gone = next(job for job in jobs(experiment) if job.method == "chavez" and job.split == "test")
-    layout.solved(gone, "rows.parquet").unlink()
+    layout.solved(gone, "rows").unlink()
     found = {record.key: record for record in records_of(experiment, tmp_path)}
     lost = {f"tiny/{gone.task}/chavez/flow_a/{point.label}" for point in experiment.chunks("chavez", gone.task)[0]}
     complete = {record.key for record in records_of(experiment, root)}
     assert set(found) == complete - lost - {"tiny/aggregate"}
     half = next(job for job in jobs(experiment) if job.method == "linear_mmse" and job.split == "test")
-    layout.solved(half, "traces.parquet").unlink()  # killed between two files
+    layout.solved(half, "traces").unlink()  # killed between two files
     without = {record.key for record in records_of(experiment, tmp_path)}
     assert set(found) - without == {f"tiny/{half.task}/linear_mmse/gaussian/noise_std={value}" for value in (0.05, 0.1)}
     kept = found["tiny/denoising/bm3d/none/default"]
     assert kept.marks["selected_by"] == "-" and kept.metrics["psnr"] > 0
-    layout.flow("flow_a", "weights.safetensors").unlink()
+    layout.flow("flow_a", "weights").unlink()
     assert "tiny/training/flow_a" not in {record.key for record in records_of(experiment, tmp_path)}
 
 
@@ -199,7 +199,7 @@ def test_the_weights_are_those_that_the_job_read(tmp_path):
     experiment = make_tree(tmp_path)
     layout = Layout(experiment, tmp_path)
     for job in jobs(experiment):
-        path = layout.solved(job, "job.json")
+        path = layout.solved(job, "job")
         facts = json.loads(path.read_text())
         facts["inputs"] = {"results/tiny/flows/flow_a/weights.safetensors": "sha256:" + "12" * 32}
         path.write_text(json.dumps(facts))

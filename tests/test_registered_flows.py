@@ -24,7 +24,7 @@ class TestRegisteredFlows:
         monkeypatch.chdir(root)
         assert done.models == (f"flow-{experiment.data.key}-8bit version 1",)
         uri = f"models:/flow-{experiment.data.key}-8bit@best"
-        flow, trained = tracking.load_flow(uri), flows.load(Layout(experiment, root).flow("flow_a", ""))
+        flow, trained = tracking.load_flow(uri), flows.load(Layout(experiment, root).flow("flow_a", "weights").parent)
         x = torch.rand(3, *flow.shape)
         assert torch.equal(flow.log_prob(x), trained.log_prob(x))
         with addressed(tracking_uri(root)):

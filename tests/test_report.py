@@ -24,7 +24,7 @@ from flowprior.evaluation.statistics import describe, pooled_psnr_chavez2021
 from flowprior.experiment.plan import jobs
 from flowprior.images.checksums import of_file
 from flowprior.images.quantise import to_pixels
-from flowprior.report import Layout, build, outputs
+from flowprior.report import Layout, build, report_files
 from flowprior.report.formats import number, signed, unit
 from flowprior.report.grids import make_grid
 from flowprior.report.lines import lines_of
@@ -97,7 +97,7 @@ def test_it_writes_exactly_the_files_it_names(built):
         *(layout.results / "figures").iterdir(),
         *(layout.results / "tables").iterdir(),
     ]
-    assert sorted(outputs(experiment)) == sorted(path.relative_to(root).as_posix() for path in written)
+    assert sorted(report_files(experiment)) == sorted(path.relative_to(root).as_posix() for path in written)
     assert all(path.stat().st_size > 100 for path in written)
 
 
@@ -192,7 +192,7 @@ def test_an_unknown_reference_names_the_nearest(tmp_path):
 def test_figures_are_pictures_and_tables_are_what_the_page_shows(built, results):
     experiment, root = built
     layout = Layout(experiment, root)
-    for name in outputs(experiment):
+    for name in report_files(experiment):
         path = root / name
         if path.suffix == ".png":
             pixels = np.asarray(Image.open(path).convert("RGB"))
@@ -219,7 +219,7 @@ def test_grids_show_targets_measurements_and_the_chosen_reconstructions(results,
     grid = make_grid(results, "colorization", count=4)
     assert grid.columns == ("target", "measurement", "map", "chavez", "linear_mmse")
     assert len(grid.rows) == 4
-    targets = np.load(Layout(experiment, root).prepared("test.npy"))
+    targets = np.load(Layout(experiment, root).prepared("test"))
     for name, tiles in zip(grid.images, grid.rows, strict=True):
         index = int(name[5:8])
         assert index < 9  # what the method with the fewest images solved
@@ -324,10 +324,10 @@ def test_failures_are_shown_not_hidden(tmp_path):
     experiment = tiny_experiment(methods={"map": {"sweep": {}}, "bm3d": {}}, tasks=ONE_TASK, reference=None)
     fabricate(tmp_path, experiment)
     layout = Layout(experiment, tmp_path)
-    rows = pd.read_parquet(layout.results / "rows.parquet")
+    rows = pd.read_parquet(layout.evaluated("rows"))
     first = rows.index[(rows["method"] == "map") & (rows["split"] == "test") & (rows["task"] == "denoising")][0]
     rows.loc[first, ["status", "psnr", "ssim"]] = ["diverged", np.nan, np.nan]
-    write_evaluation(layout, rows, pd.read_parquet(layout.results / "traces.parquet"))
+    write_evaluation(layout, rows, pd.read_parquet(layout.evaluated("traces")))
     build(experiment, tmp_path)
     html = layout.page.read_text()
     assert "1 diverged" in html
@@ -344,14 +344,14 @@ def test_without_benchmarks_samples_manifest_or_history_the_page_still_stands(tm
     for step in layout.steps():
         layout.benchmark(step).unlink(missing_ok=True)
     for path in (
-        layout.flow("flow_a", "samples.npy"),
-        layout.flow("flow_a", "history.jsonl"),
-        layout.prepared("manifest.json"),
+        layout.flow("flow_a", "samples"),
+        layout.flow("flow_a", "history"),
+        layout.prepared("manifest"),
     ):
         path.unlink()
-    layout.flow("flow_a", "job.json").unlink()
+    layout.flow("flow_a", "job").unlink()
     build(experiment, tmp_path)
-    assert all((tmp_path / name).exists() for name in outputs(experiment))
+    assert all((tmp_path / name).exists() for name in report_files(experiment))
     html = layout.page.read_text()
     assert re.search(r"1 job\s+left no <code>job.json</code>", html)
     assert "No flow method could be compared with a baseline." in html
@@ -383,7 +383,7 @@ def test_what_ran_where_names_hashes_machines_jobs_and_commands(html, built):
     rows = Page(html).cells["provenance"]
     layout = Layout(experiment, root)
     for split in ("validation", "test"):
-        path = layout.prepared(f"{split}.npy")
+        path = layout.prepared(split)
         whole = of_file(path)
         assert ["prepared images", path.relative_to(root).as_posix(), whole.partition(":")[2][:12], ""] in rows
         assert f'title="{whole}"' in html
@@ -451,7 +451,7 @@ def test_the_same_results_give_the_same_bytes(built, tmp_path):
     """Every file, the page and its provenance too: nothing in them is of the moment they are written."""
     experiment, root = built
     shutil.copytree(root, tmp_path / "copy")
-    written = [tmp_path / "copy" / name for name in outputs(experiment)]
+    written = [tmp_path / "copy" / name for name in report_files(experiment)]
     for path in written:
         path.unlink()
     build(experiment, tmp_path / "copy", skipped={"csgm": "it needs a <missing> module"})

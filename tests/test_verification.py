@@ -72,7 +72,7 @@ class TestCollecting:
     def test_every_result_is_hashed_as_it_lies(self, tree):
         found = collect(tree.experiment, tree.root)
         listed = listed_hashes(found)
-        for path in [*result_files(tree), tree.prepared("train.npy"), tree.root / "requirements.lock"]:
+        for path in [*result_files(tree), tree.prepared("train"), tree.root / "requirements.lock"]:
             if path.exists():
                 assert listed[path.relative_to(tree.root).as_posix()] == of_file(path)
         pictures = [name for name in listed if name.endswith(".images.npy")]
@@ -93,16 +93,14 @@ class TestCollecting:
         assert {job["seconds"] for job in found} == {12.5}
 
     def test_a_job_without_its_file_is_counted_and_keeps_its_time(self, tree, changed):
-        changed(tree.flow("flow_a", "job.json"), None)
+        changed(tree.flow("flow_a", "job"), None)
         found = collect(tree.experiment, tree.root)
         train = next(job for job in found["jobs"] if job["rule"] == "train")
         assert found["undescribed"] == 1
         assert train["host"] is None and train["seconds"] == 12.5
 
     def test_machines_and_commits_are_told_apart(self, tree, changed):
-        changed(
-            tree.flow("flow_a", "job.json"), facts_of(tree.flow("flow_a", "job.json"), host="gpu1", commit="ab" * 20)
-        )
+        changed(tree.flow("flow_a", "job"), facts_of(tree.flow("flow_a", "job"), host="gpu1", commit="ab" * 20))
         found = collect(tree.experiment, tree.root)
         assert [place["host"] for place in found["machines"]] == ["gpu1", "node7"]
         assert found["machines"][0]["jobs"] == 1
@@ -234,7 +232,7 @@ class TestVerifying:
     def test_a_job_that_read_another_file_is_named(self, whole, changed):
         provenance = read(whole.provenance)
         job = next(job for job in provenance["jobs"] if job["rule"] == "train")
-        job["inputs"] = {whole.prepared("test.npy").relative_to(whole.root).as_posix(): "sha256:" + "0" * 64}
+        job["inputs"] = {whole.prepared("test").relative_to(whole.root).as_posix(): "sha256:" + "0" * 64}
         changed(whole.provenance, json.dumps(provenance).encode())
         (line,) = verify(whole.results, rows=0).differences
         assert line.startswith("train flow_a read another prepared/")
@@ -275,10 +273,10 @@ def test_what_a_method_said_of_its_certainty_is_compared_when_it_solves_again(tm
     experiment = tiny_experiment(methods={"linear_posterior": {}}, tasks=task, reference=None)
     fabricate(tmp_path, experiment)
     layout = Layout(experiment, tmp_path)
-    truth = torch.from_numpy(np.load(layout.prepared("validation.npy"))).permute(0, 3, 1, 2).float() / 255
+    truth = torch.from_numpy(np.load(layout.prepared("validation"))).permute(0, 3, 1, 2).float() / 255
     layout.fitted("gaussian").parent.mkdir(parents=True, exist_ok=True)
     Gaussian.fit(truth).save(layout.fitted("gaussian"))
-    row = sample(pd.read_parquet(layout.results / "rows.parquet"), 1, 0)[0]
+    row = sample(pd.read_parquet(layout.evaluated("rows")), 1, 0)[0]
     row = {name: value for name, value in row.items() if name not in ("coverage", "crps")}
     silent = recompute(layout, row, solve=True).differences
     assert not [line for line in silent if "coverage" in line or "crps" in line]

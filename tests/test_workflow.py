@@ -28,7 +28,7 @@ from workflow_project import (
 
 from flowprior.experiment.loading import load_experiment
 from flowprior.experiment.plan import jobs
-from flowprior.report import outputs
+from flowprior.report import report_files
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +47,7 @@ def finished(tiny_run, tmp_path_factory):
 class TestAFinishedRun:
     def test_leaves_what_it_promises(self, finished):
         experiment = load_experiment(finished / "params" / "smoke.yaml")
-        for path in [*outputs(experiment), "results/smoke/metrics.json", "mlflow.db"]:
+        for path in [*report_files(experiment), "results/smoke/metrics.json", "mlflow.db"]:
             assert (finished / path).stat().st_size > 0, path
         rows = pd.read_parquet(finished / "results/smoke/rows.parquet")
         expected = sum(

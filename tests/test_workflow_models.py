@@ -54,9 +54,9 @@ def test_models_lie_where_the_layout_says(finished):
     trainings = experiment.trainings()
     assert trainings == (Training("gan"), Training("unet", "denoising"), Training("unet", "inpainting"))
     for training, name in zip(trainings, ("dcgan", "regressor", "regressor"), strict=True):
-        assert load(layout.trained(training, "")).name == name
-        assert layout.trained(training, "history.jsonl").read_text().count("\n") == 2
-    assert layout.trained(trainings[2], "") == finished / "results/models/models/unet/inpainting"
+        assert load(layout.trained(training, "weights").parent).name == name
+        assert layout.trained(training, "history").read_text().count("\n") == 2
+    assert layout.trained(trainings[2], "weights").parent == finished / "results/models/models/unet/inpainting"
     assert not (finished / "results/models/flows").exists()
     assert not (finished / "results/models/training").exists() or not list(
         (finished / "results/models/training").rglob("*.safetensors")

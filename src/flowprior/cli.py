@@ -110,7 +110,9 @@ def show(
 
     if selected_by not in (*SELECTIONS, "all"):
         raise FlowpriorError(unknown_name_message("choice", selected_by, [*SELECTIONS, "all"]))
-    path = results / "summary.csv"
+    from flowprior.experiment.artefacts import LEAVES
+
+    path = results / LEAVES["evaluate"].pattern("summary")
     if not path.is_file():
         raise FlowpriorError(f"no summary at {path}; run the experiment first: make run")
     summary = pd.read_csv(path)

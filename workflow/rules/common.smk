@@ -20,7 +20,8 @@ from flowprior.experiment.plan import (
 )
 from flowprior.progress import ERROR_SUFFIX
 from flowprior.provenance.invocation import Invocation
-from flowprior.experiment.layout import PLOT_NAMES, Layout, figure_names, table_names
+from flowprior.experiment.artefacts import LEAVES, PREPARED as PREPARED_FILES
+from flowprior.experiment.layout import Layout, figure_names, table_names
 
 # For the jobs' processes. Tensors of megabytes come and go thousands of times: glibc should keep their memory instead
 # of giving it back each time (measured: up to 1.4 times the speed). Waiting threads should sleep, not spin.
@@ -84,6 +85,19 @@ wildcard_constraints:
     chunk=r"\d+",
 
 
+def left_by(rule, **flags):
+    """The outputs of a rule, as they are declared; `flags`: what Snakemake is told of some of them."""
+    return {
+        name: flags.get(name, str)(f"{RESULTS}/{path}")
+        for name, path in LEAVES[rule].patterns.items()
+    }
+
+
+def shown(**how):
+    """A flag for what Snakemake's own report shows."""
+    return lambda path: report(path, **how)
+
+
 def growing(base):
     """A resource that is asked for again, larger, when a job is tried again."""
     return lambda wildcards, attempt: base * attempt
@@ -132,13 +146,13 @@ def prior_files(wildcards):
     training = EXPERIMENT.training_of(wildcards.prior, wildcards.task)
     layout = Layout(EXPERIMENT)
     moments = (
-        {"moments": layout.flow(wildcards.prior, "moments.npz").as_posix()}
+        {"moments": layout.flow(wildcards.prior, "moments").as_posix()}
         if wildcards.prior in EXPERIMENT.flows
         else {}
     )
     return {
-        "weights": layout.trained(training, "weights.safetensors").as_posix(),
-        "config": layout.trained(training, "config.json").as_posix(),
+        "weights": layout.trained(training, "weights").as_posix(),
+        "config": layout.trained(training, "config").as_posix(),
         **moments,
     }
 
@@ -153,7 +167,7 @@ def check_before_jobs():
 
 def remember_this_call():
     """Leave what was called where records and the report find it."""
-    Invocation.now(sys.argv).write(Path(RESULTS) / "invocation.json")
+    Invocation.now(sys.argv).write(Layout(EXPERIMENT).invocation)
 
 
 def _user_errors():
@@ -178,4 +192,4 @@ def exit_with_user_errors():
 def say_where_the_report_is():
     """The last line of a run; under make, which prints it after every run, nothing."""
     if "MAKELEVEL" not in os.environ:
-        print(f"Report: {RESULTS}/report.html", file=sys.stderr)
+        print(f"Report: {Layout(EXPERIMENT).page}", file=sys.stderr)

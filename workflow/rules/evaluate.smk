@@ -5,23 +5,19 @@ rule evaluate:
         traces=every_job(rules.reconstruct.output.traces),
         histories=expand(rules.train.output.history, prior=EXPERIMENT.flows),
     output:
-        rows=f"{RESULTS}/rows.parquet",
-        traces=f"{RESULTS}/traces.parquet",
-        summary=report(
-            f"{RESULTS}/summary.csv",
-            caption="../report/summary.rst",
-            category="Results",
-            labels={"table": "summary"},
+        **left_by(
+            "evaluate",
+            summary=shown(
+                caption="../report/summary.rst",
+                category="Results",
+                labels={"table": "summary"},
+            ),
+            paired=shown(
+                caption="../report/paired.rst",
+                category="Results",
+                labels={"table": "paired differences"},
+            ),
         ),
-        paired=report(
-            f"{RESULTS}/paired.csv",
-            caption="../report/paired.rst",
-            category="Results",
-            labels={"table": "paired differences"},
-        ),
-        metrics=f"{RESULTS}/metrics.json",
-        # What `dvc plots show` draws.
-        plots=expand(f"{RESULTS}/plots/{{name}}.csv", name=PLOT_NAMES),
     log:
         f"{LOGS}/evaluate.log",
     benchmark:

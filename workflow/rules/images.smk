@@ -26,10 +26,7 @@ rule prepare:
     input:
         raw=RAW_FILES if LISTING is None else ancient(RAW_FILES),
     output:
-        train=f"{PREPARED}/train.npy",
-        validation=f"{PREPARED}/validation.npy",
-        test=f"{PREPARED}/test.npy",
-        manifest=f"{PREPARED}/manifest.json",
+        **{name: f"{PREPARED}/{file}" for name, file in PREPARED_FILES.items()},
     log:
         f"{LOGS}/prepare.log",
     benchmark:

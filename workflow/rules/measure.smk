@@ -7,7 +7,7 @@ rule measure:
         images=f"{PREPARED}/{{split}}.npy",
         manifest=rules.prepare.output.manifest,
     output:
-        measurement=f"{RESULTS}/measurements/{{task}}/{{split}}.npz",
+        **left_by("measure"),
     log:
         f"{LOGS}/measure/{{task}}/{{split}}.log",
     benchmark:

@@ -13,9 +13,9 @@ rule publish:
         reconstructions=every_job(rules.reconstruct.output.images),
         images=rules.prepare.output.test,
         jobs=every_job(rules.reconstruct.output.job),
-        report=rules.report.output.report,
+        report=rules.report.output.page,
     output:
-        published=f"{RESULTS}/published.json",
+        **left_by("publish"),
     log:
         f"{LOGS}/publish.log",
     benchmark:

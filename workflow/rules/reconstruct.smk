@@ -6,11 +6,7 @@ rule reconstruct:
         images=f"{PREPARED}/{{split}}.npy",
         manifest=rules.prepare.output.manifest,
     output:
-        rows=f"{RESULTS}/reconstructions/{{task}}/{{method}}/{{prior}}/{{split}}/{{chunk}}.rows.parquet",
-        traces=f"{RESULTS}/reconstructions/{{task}}/{{method}}/{{prior}}/{{split}}/{{chunk}}.traces.parquet",
-        images=f"{RESULTS}/reconstructions/{{task}}/{{method}}/{{prior}}/{{split}}/{{chunk}}.images.npy",
-        maps=f"{RESULTS}/reconstructions/{{task}}/{{method}}/{{prior}}/{{split}}/{{chunk}}.maps.npz",
-        job=f"{RESULTS}/reconstructions/{{task}}/{{method}}/{{prior}}/{{split}}/{{chunk}}.job.json",
+        **left_by("reconstruct"),
     log:
         f"{LOGS}/reconstruct/{{task}}/{{method}}/{{prior}}/{{split}}/{{chunk}}.log",
     benchmark:

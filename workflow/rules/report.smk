@@ -18,15 +18,16 @@ rule report:
         images=rules.prepare.output.test,
         manifest=rules.prepare.output.manifest,
     output:
-        report=report(
-            f"{RESULTS}/report.html",
-            caption="../report/report.rst",
-            category="Results",
-            labels={"table": "report"},
+        **left_by(
+            "report",
+            page=shown(
+                caption="../report/report.rst",
+                category="Results",
+                labels={"table": "report"},
+            ),
+            # Kept until the new one is whole: this very file may be the --configfile of the run, and jobs read it again.
+            settings=update,
         ),
-        provenance=f"{RESULTS}/provenance.json",
-        # Kept until the new one is whole: this very file may be the --configfile of the run, and jobs read it again.
-        settings=update(f"{RESULTS}/settings.yaml"),
         figures=[
             report(
                 f"{RESULTS}/figures/{name}.png",

@@ -14,17 +14,13 @@ rule train:
         validation=rules.prepare.output.validation,
         manifest=rules.prepare.output.manifest,
     output:
-        weights=f"{RESULTS}/flows/{{prior}}/weights.safetensors",
-        config=f"{RESULTS}/flows/{{prior}}/config.json",
-        history=f"{RESULTS}/flows/{{prior}}/history.jsonl",
-        samples=f"{RESULTS}/flows/{{prior}}/samples.npy",
-        moments=f"{RESULTS}/flows/{{prior}}/moments.npz",
-        job=f"{RESULTS}/flows/{{prior}}/job.json",
-        picture=report(
-            f"{RESULTS}/flows/{{prior}}/samples.png",
-            caption="../report/samples.rst",
-            category="Flows",
-            labels={"figure": "samples", "prior": "{prior}"},
+        **left_by(
+            "train",
+            picture=shown(
+                caption="../report/samples.rst",
+                category="Flows",
+                labels={"figure": "samples", "prior": "{prior}"},
+            ),
         ),
     log:
         f"{LOGS}/train/{{prior}}.log",
@@ -55,16 +51,13 @@ rule train:
 # The same for models of other kinds, and for those that learn one task.
 use rule train as train_model with:
     output:
-        weights=f"{RESULTS}/models/{{prior}}/weights.safetensors",
-        config=f"{RESULTS}/models/{{prior}}/config.json",
-        history=f"{RESULTS}/models/{{prior}}/history.jsonl",
-        samples=f"{RESULTS}/models/{{prior}}/samples.npy",
-        job=f"{RESULTS}/models/{{prior}}/job.json",
-        picture=report(
-            f"{RESULTS}/models/{{prior}}/samples.png",
-            caption="../report/samples.rst",
-            category="Models",
-            labels={"figure": "samples", "prior": "{prior}"},
+        **left_by(
+            "train_model",
+            picture=shown(
+                caption="../report/samples.rst",
+                category="Models",
+                labels={"figure": "samples", "prior": "{prior}"},
+            ),
         ),
     log:
         f"{LOGS}/train_model/{{prior}}.log",
@@ -78,16 +71,13 @@ use rule train as train_model with:
 
 use rule train as train_for_task with:
     output:
-        weights=f"{RESULTS}/models/{{prior}}/{{task}}/weights.safetensors",
-        config=f"{RESULTS}/models/{{prior}}/{{task}}/config.json",
-        history=f"{RESULTS}/models/{{prior}}/{{task}}/history.jsonl",
-        samples=f"{RESULTS}/models/{{prior}}/{{task}}/samples.npy",
-        job=f"{RESULTS}/models/{{prior}}/{{task}}/job.json",
-        picture=report(
-            f"{RESULTS}/models/{{prior}}/{{task}}/samples.png",
-            caption="../report/samples.rst",
-            category="Models",
-            labels={"figure": "solutions", "prior": "{prior}", "task": "{task}"},
+        **left_by(
+            "train_for_task",
+            picture=shown(
+                caption="../report/samples.rst",
+                category="Models",
+                labels={"figure": "solutions", "prior": "{prior}", "task": "{task}"},
+            ),
         ),
     log:
         f"{LOGS}/train_for_task/{{prior}}/{{task}}.log",
@@ -110,7 +100,7 @@ rule fit:
         train=rules.prepare.output.train,
         manifest=rules.prepare.output.manifest,
     output:
-        fitted=f"{RESULTS}/flows/{{prior}}/{{prior}}.npz",
+        **left_by("fit"),
     log:
         f"{LOGS}/fit/{{prior}}.log",
     benchmark:

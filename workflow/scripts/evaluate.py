@@ -31,8 +31,8 @@ with job_output(snakemake.log[0]):
             table.to_csv(part, index=False)
     histories = {Path(path).parent.name: read_history(Path(path)) for path in snakemake.input.histories}
     plots = plots_of(histories, rows, traces, summary)
-    for path, table in zip(output.plots, plots, strict=True):
-        with replacing(path) as part:
+    for name, table in plots._asdict().items():
+        with replacing(output[f"plot_{name}"]) as part:
             table.to_csv(part, index=False, float_format="%.6g")
     with replacing(output.metrics) as part:
         part.write_text(json.dumps(metrics, indent=2) + "\n")

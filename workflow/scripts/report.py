@@ -10,4 +10,4 @@ with job_output(snakemake.log[0]):
     experiment = experiment_from(snakemake.params.experiment)
     asked = experiment_from(snakemake.params.asked)
     build(experiment, Path(), skipped=snakemake.params.get("skipped", {}), asked=asked)
-    print(f"report in {snakemake.output.report}")
+    print(f"report in {snakemake.output.page}")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from flowprior.experiment.artefacts import TRAINING
 from flowprior.experiment.learning import TrainingJob, learn_together
 from flowprior.progress import job_output
 from flowprior.provenance.job import job_facts
@@ -12,7 +13,7 @@ with job_output(snakemake.log[0]), job_facts(snakemake, snakemake.output.job, bo
     # Where it goes on from: results/<experiment>/training/<prior>, and <task> below where it learns one.
     task = snakemake.params.get("task")
     place = [snakemake.wildcards.prior, *([] if task is None else [snakemake.wildcards.task])]
-    state = folder.parents[len(place)].joinpath("training", *place)
+    state = folder.parents[len(place)].joinpath(TRAINING, *place)
     lesson = TrainingJob(
         images=str(snakemake.input.train),
         validation=str(snakemake.input.validation),

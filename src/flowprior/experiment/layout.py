@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from flowprior.experiment.artefacts import BENCHMARKS, INVOCATION, LEAVES, PREPARED, TRAINING
 from flowprior.experiment.params import Experiment, Training
 from flowprior.experiment.plan import SOLVED_SPLITS, Job, fetched, fitted_priors, jobs
 
@@ -41,10 +42,6 @@ class Step(NamedTuple):
         return cls("reconstruct", {name: str(value) for name, value in job._asdict().items()})
 
 
-#: Tables behind `dvc plots show`, as `flowprior.evaluation.plots.Plots` has them.
-PLOT_NAMES = ("training", "curves", "settings")
-
-
 @dataclass(frozen=True)
 class Layout:
     """Paths of one experiment.
@@ -65,27 +62,39 @@ class Layout:
     @property
     def invocation(self) -> Path:
         """The last call of the workflow that had something to do (`flowprior.provenance.Invocation`)."""
-        return self.results / "invocation.json"
+        return self.results / INVOCATION
+
+    def left(self, step: Step, name: str) -> Path:
+        """A file of those that a job leaves, as `artefacts.LEAVES` names them."""
+        return self.results / LEAVES[step.rule].pattern(name).format(**step.wildcards)
+
+    def all_left(self, step: Step) -> list[Path]:
+        """Every file that a job leaves, in the order of its rule's outputs; none where the rule is not declared."""
+        return [self.left(step, name) for name in LEAVES[step.rule].files] if step.rule in LEAVES else []
 
     @property
     def published(self) -> Path:
         """Where the records went, or why they did not."""
-        return self.results / "published.json"
+        return self.left(Step("publish", {}), "published")
 
     @property
     def page(self) -> Path:
         """The HTML page."""
-        return self.results / "report.html"
+        return self.left(Step("report", {}), "page")
 
     @property
     def provenance(self) -> Path:
         """What the page was made of, by what, where and when (`flowprior.provenance.collected`)."""
-        return self.results / "provenance.json"
+        return self.left(Step("report", {}), "provenance")
 
     @property
     def settings(self) -> Path:
         """The settings as they were resolved, for `snakemake --configfile`."""
-        return self.results / "settings.yaml"
+        return self.left(Step("report", {}), "settings")
+
+    def evaluated(self, name: str) -> Path:
+        """`rows`, `traces`, `summary`, `paired`, `metrics` or a plot's table of the whole experiment."""
+        return self.left(Step("evaluate", {}), name)
 
     def figure(self, name: str) -> Path:
         """A figure without its ending."""
@@ -95,38 +104,34 @@ class Layout:
         """A table without its ending."""
         return self.results / "tables" / name
 
-    def plot(self, name: str) -> Path:
-        """The table behind one of DVC's plots."""
-        return self.results / "plots" / f"{name}.csv"
+    def prepared(self, name: str) -> Path:
+        """`train`, `validation`, `test` or the `manifest` of the prepared images."""
+        return self.root / "prepared" / self.experiment.data.key / PREPARED[name]
 
-    def prepared(self, file: str) -> Path:
-        """`train.npy`, `validation.npy`, `test.npy` or `manifest.json` of the prepared images."""
-        return self.root / "prepared" / self.experiment.data.key / file
+    def flow(self, prior: str, name: str) -> Path:
+        """What the training of a flow leaves."""
+        return self.left(Step.training(prior), name)
 
-    def flow(self, prior: str, file: str) -> Path:
-        """`config.json`, `history.jsonl` or `samples.npy` of a trained flow."""
-        return self.results / "flows" / prior / file
-
-    def trained(self, training: Training, file: str) -> Path:
-        """`config.json`, `history.jsonl`, `samples.npy` or `weights.safetensors` of any model that was trained."""
-        if self.experiment.priors[training.prior].is_flow:
-            return self.flow(training.prior, file)
-        folder = self.results / "models" / training.prior
-        return (folder if training.task is None else folder / training.task) / file
+    def trained(self, training: Training, name: str) -> Path:
+        """What the training of any model leaves: `weights`, `config`, `history`, `samples`, `picture`, `job`."""
+        return self.left(Step.learning(training, self.experiment), name)
 
     def state(self, training: Training) -> Path:
         """Folder of what a killed training goes on from."""
-        folder = self.results / "training" / training.prior
+        folder = self.results / TRAINING / training.prior
         return folder if training.task is None else folder / training.task
 
     def measurement(self, task: str, split: str = "test") -> Path:
         """The archive with a task's measurements of a split."""
-        return self.results / "measurements" / task / f"{split}.npz"
+        return self.left(Step("measure", {"task": task, "split": split}), "measurement")
 
-    def solved(self, job: Job, kind: str) -> Path:
-        """What one job of reconstruction leaves: rows.parquet, traces.parquet, images.npy, maps.npz or job.json."""
-        folder = self.results / "reconstructions" / job.task / job.method / job.prior / job.split
-        return folder / f"{job.chunk}.{kind}"
+    def solved(self, job: Job, name: str) -> Path:
+        """What one job of reconstruction leaves: `rows`, `traces`, `images`, `maps` or `job`."""
+        return self.left(Step.solving(job), name)
+
+    def fitted(self, prior: str) -> Path:
+        """A model that was made of the training images at once."""
+        return self.left(Step("fit", {"prior": prior}), "fitted")
 
     def steps(self) -> list[Step]:
         """Every job before the report, in the order of the workflow."""
@@ -147,7 +152,7 @@ class Layout:
 
     def benchmark(self, step: Step) -> Path:
         """Time and memory of a job, as Snakemake wrote them; may be missing."""
-        return self.results / "benchmarks" / f"{step.name}.tsv"
+        return self.results / BENCHMARKS / f"{step.name}.tsv"
 
     def log(self, step: Step) -> Path:
         """What a job printed; may be missing."""
@@ -155,15 +160,7 @@ class Layout:
 
     def job_file(self, step: Step) -> Path | None:
         """What a job says of itself; None where its rule writes no such file."""
-        if step.rule in ("train", "train_model", "train_for_task"):
-            return self.trained(Training(step.wildcards["prior"], step.wildcards.get("task")), "job.json")
-        if step.rule == "reconstruct":
-            return self.solved(Job(**{**step.wildcards, "chunk": int(step.wildcards["chunk"])}), "job.json")  # type: ignore[arg-type]
-        return None
-
-    def fitted(self, prior: str) -> Path:
-        """A model that was made of the training images at once."""
-        return self.flow(prior, f"{prior}.npz")
+        return self.left(step, "job") if "job" in getattr(LEAVES.get(step.rule), "files", ()) else None
 
 
 def figure_names(experiment: Experiment) -> list[str]:
@@ -186,15 +183,15 @@ def table_names(experiment: Experiment) -> list[str]:
     return ["results", "selection", "paired", *published, "hyperparameters"]
 
 
-def outputs(experiment: Experiment) -> list[str]:
-    """Every file that `build` writes, relative to the repository root; the page comes first.
+def report_files(experiment: Experiment) -> list[str]:
+    """Every file that `report.build` writes, relative to the repository root; the page comes first.
 
     Example:
         >>> experiment = Experiment(name="tiny", priors={}, tasks={}, methods={})
-        >>> outputs(experiment)[0]
+        >>> report_files(experiment)[0]
         'results/tiny/report.html'
     """
     layout = Layout(experiment)
     figures = [f"{layout.figure(name)}.{kind}" for name in figure_names(experiment) for kind in ("png", "pdf")]
     tables = [f"{layout.table(name)}.{kind}" for name in table_names(experiment) for kind in ("csv", "tex")]
-    return [path.as_posix() for path in (layout.page, layout.provenance, layout.settings)] + figures + tables
+    return [path.as_posix() for path in layout.all_left(Step("report", {}))] + figures + tables

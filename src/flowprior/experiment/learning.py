@@ -21,13 +21,14 @@ import torch
 from flowprior import models, operators
 from flowprior.device import device_for, use_tensor_cores, use_threads
 from flowprior.errors import FlowpriorError, one_line_errors
+from flowprior.experiment.artefacts import LEAVES
 from flowprior.experiment.params import PriorSettings
 from flowprior.files import replacing
 from flowprior.models.checkpoint import save_model
 from flowprior.models.evaluator import evaluator
 from flowprior.models.flows.base import Flow
 from flowprior.models.gaussian import MAX_DIMENSIONS
-from flowprior.models.moments import MOMENTS, sample_moments, write_moments
+from flowprior.models.moments import sample_moments, write_moments
 from flowprior.operators.task import TaskSettings
 from flowprior.progress import Progress
 from flowprior.solvers.map import MAP
@@ -44,7 +45,7 @@ class TrainingJob:
     Attributes:
         images: training images, uint8 .npy (N, H, W, C).
         validation: validation images, likewise.
-        folder: gets weights.safetensors, config.json, history.jsonl, samples.npy and samples.png.
+        folder: gets what `flowprior.experiment.artefacts` names, but for the facts of the job.
         state: where a killed run leaves what it goes on from; removed at the end.
         prior: `PriorSettings` as a dict.
         bits: grey levels per channel, 2^bits.
@@ -113,13 +114,14 @@ def learn(lesson: TrainingJob) -> None:
     if lesson.task is not None:
         facts["task"] = {"name": lesson.task_name, **lesson.task}
     save_model(folder, model, {**trained.facts, **facts})
+    left = LEAVES["train"].files
     if isinstance(model, Flow):
-        _leave_moments(folder / MOMENTS, model, lesson.seed)
-    with replacing(folder / "history.jsonl") as path:
+        _leave_moments(folder / left["moments"], model, lesson.seed)
+    with replacing(folder / left["history"]) as path:
         path.write_text("".join(json.dumps(record) + "\n" for record in trained.history))
-    with replacing(folder / "samples.npy") as path:
+    with replacing(folder / left["samples"]) as path:
         np.save(path, grid.rows)
-    save_grid(grid.rows, folder / "samples.png")
+    save_grid(grid.rows, folder / left["picture"])
     # The run is whole: asked for again, it is to be made again, not taken up where it ended.
     shutil.rmtree(lesson.state, ignore_errors=True)
 

@@ -256,6 +256,11 @@ class Experiment(SettingsModel):
         points = self.points(method, task)
         return tuple(points[i : i + self.chunk] for i in range(0, len(points), self.chunk))
 
+    def place_of(self, method: str, task: str, label: str) -> tuple[int, int] | None:
+        """Which job solves a setting, and which of the job's settings it is; None: there is no such setting."""
+        labels = [point.label for point in self.points(method, task)]
+        return divmod(labels.index(label), self.chunk) if label in labels else None
+
     def images_of(self, method: str, split: str) -> int:
         """How many images of a split a method solves."""
         if split == "validation":

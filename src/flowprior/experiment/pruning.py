@@ -10,15 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.layout import PLOT_NAMES, Layout, Step, outputs
+from flowprior.experiment.artefacts import folders
+from flowprior.experiment.layout import Layout, Step, report_files
 from flowprior.experiment.params import Experiment
-from flowprior.experiment.plan import fitted_priors, jobs
 from flowprior.progress import ERROR_SUFFIX
-
-#: Folders of `results/<experiment>` that belong to jobs. What else lies there is a person's own.
-FOLDERS = ("flows", "models", "measurements", "reconstructions", "plots", "figures", "tables", "benchmarks", "training")
-_TRAINED = ("weights.safetensors", "config.json", "history.jsonl", "samples.npy", "samples.png", "job.json")
-_RECONSTRUCTION = ("rows.parquet", "traces.parquet", "images.npy", "maps.npz", "job.json")
 
 
 def expected_files(experiment: Experiment) -> frozenset[Path]:
@@ -34,17 +29,10 @@ def expected_files(experiment: Experiment) -> frozenset[Path]:
         False
     """
     layout = Layout(experiment)
-    solved = jobs(experiment)
-    files = {layout.trained(training, name) for training in experiment.trainings() for name in _TRAINED}
-    files |= {layout.flow(prior, "moments.npz") for prior in experiment.flows}
-    files |= {layout.fitted(prior) for prior in fitted_priors(experiment)}
-    files |= {layout.measurement(task, split) for task, split in layout.measured()}
-    files |= {layout.solved(job, kind) for job in solved for kind in _RECONSTRUCTION}
-    files |= {layout.plot(name) for name in PLOT_NAMES}
-    files |= {Path(path) for path in outputs(experiment)}
+    files = {Path(path) for path in report_files(experiment)}
     for step in (*layout.steps(), *(Step(rule, {}) for rule in ("report", "publish"))):
         log = layout.log(step)
-        files |= {layout.benchmark(step), log, log.with_name(log.name + ERROR_SUFFIX)}
+        files |= {*layout.all_left(step), layout.benchmark(step), log, log.with_name(log.name + ERROR_SUFFIX)}
     return frozenset(files)
 
 
@@ -64,7 +52,7 @@ def stale_files(experiment: Experiment, root: Path = Path()) -> list[Path]:
     layout = Layout(experiment)
     kept = expected_files(experiment)
     training = {layout.state(training) for training in experiment.trainings()}
-    places = [*(layout.results / name for name in FOLDERS), _logs(experiment)]
+    places = [*(layout.results / name for name in folders()), _logs(experiment)]
     found = (path.relative_to(root) for place in places for path in (root / place).rglob("*"))
     return sorted(
         root / path

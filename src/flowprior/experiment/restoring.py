@@ -23,6 +23,7 @@ from torch import Tensor
 
 from flowprior import operators, solvers
 from flowprior.errors import FlowpriorError, UnknownNameError
+from flowprior.experiment.artefacts import LEAVES
 from flowprior.experiment.params import Experiment
 from flowprior.experiment.pieces import model_facts, solver_facts
 from flowprior.files import replacing
@@ -91,7 +92,7 @@ def chosen_setting(experiment: Experiment, task: str, method: str, checkpoint: P
         checkpoint: `results/<experiment>/flows/<prior>`.
     """
     folder = checkpoint.resolve()
-    summary = folder.parent.parent / "summary.csv"
+    summary = folder.parent.parent / LEAVES["evaluate"].pattern("summary")
     if summary.parent.name != experiment.name or not summary.is_file():
         return None
     table = pd.read_csv(summary, keep_default_na=False)

@@ -12,11 +12,10 @@ from typing import Any
 from flowprior.errors import FlowpriorError
 from flowprior.images import checksums, decode, store
 from flowprior.images.registry import source_of
-from flowprior.images.settings import SPLITS, DataSettings
+from flowprior.images.settings import MANIFEST, SPLITS, DataSettings
 from flowprior.images.source import Source
 from flowprior.progress import Progress
 
-MANIFEST = "manifest.json"
 #: Unreadable images beyond this fraction stop the run; a single one never does.
 TOLERATED = 0.01
 _SHOWN = 10

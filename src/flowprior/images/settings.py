@@ -11,6 +11,8 @@ from flowprior.fingerprint import fingerprint
 from flowprior.registry import SettingsModel
 
 SPLITS = ("train", "validation", "test")
+#: What was found and how it was divided, beside the prepared images.
+MANIFEST = "manifest.json"
 
 
 class DataSettings(SettingsModel):

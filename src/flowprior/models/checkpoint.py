@@ -10,11 +10,10 @@ import torch
 
 from flowprior.errors import FlowpriorError
 from flowprior.files import readable, replacing
+from flowprior.models.files import CONFIG, WEIGHTS
 from flowprior.models.flows.registry import REGISTRY as FLOWS
 from flowprior.models.registry import build
 from flowprior.tensors import read_tensors, write_tensors
-
-WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
 
 def save_model(folder: str | Path, model: Any, facts: dict[str, Any] | None = None) -> None:

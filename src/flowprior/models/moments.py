@@ -11,14 +11,13 @@ from torch import nn
 
 from flowprior.errors import FlowpriorError
 from flowprior.files import replacing
+from flowprior.models.files import MOMENTS
 from flowprior.models.flows.base import Evaluator, Flow
 from flowprior.models.gaussian import Gaussian
 from flowprior.models.weights import weights_digest
 from flowprior.optim.problem import finite_rows
 from flowprior.randomness import generator
 
-#: The file beside a checkpoint.
-MOMENTS = "moments.npz"
 _BATCH = 1024
 #: A flow without 1x1 convolutions throws a few samples in thousands out of range: so many of a batch are left out.
 _TOLERATED = 0.01

@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from flowprior.experiment.artefacts import LEAVES
 from flowprior.experiment.layout import Layout, table_names
 from flowprior.experiment.params import Experiment, Training
-from flowprior.experiment.plan import fitted_priors, jobs
 from flowprior.images.checksums import of_file
 from flowprior.images.settings import SPLITS
 from flowprior.provenance.data import pinned, raw_checksums
@@ -27,9 +27,8 @@ from flowprior.provenance.times import JobEntry, job_entries
 #: Changes when the meaning of an entry does.
 FORMAT = 1
 #: Rules whose jobs write down what they are.
-SELF_DESCRIBING = ("train", "reconstruct")
+SELF_DESCRIBING = tuple(rule for rule, leaves in LEAVES.items() if "job" in leaves.files)
 LOCK = "requirements.lock"
-PREPARED = tuple(f"{split}.npy" for split in SPLITS)
 
 
 def collect(experiment: Experiment, root: Path, asked: Experiment | None = None) -> dict[str, Any]:
@@ -46,7 +45,7 @@ def collect(experiment: Experiment, root: Path, asked: Experiment | None = None)
         Numbers, texts, lists and dictionaries alone, ready for JSON.
     """
     layout, asked = Layout(experiment, root), asked or experiment
-    manifest = _json(layout.prepared("manifest.json"))
+    manifest = _json(layout.prepared("manifest"))
     raw = raw_checksums(experiment.data, manifest)
     entries = job_entries(layout)
     described = [entry for entry in entries if entry.host is not None]
@@ -66,7 +65,7 @@ def collect(experiment: Experiment, root: Path, asked: Experiment | None = None)
             "source": experiment.data.source,
             "pinned": pinned(experiment.data, root),
             "raw": raw,
-            "prepared": {_name(layout, path): _hash(path) for path in map(layout.prepared, PREPARED)},
+            "prepared": {_name(layout, path): _hash(path) for path in map(layout.prepared, SPLITS)},
         },
         "flows": {training.label: _trained(layout, training) for training in experiment.trainings()},
         "seeds": _seeds(layout),
@@ -83,18 +82,9 @@ def collect(experiment: Experiment, root: Path, asked: Experiment | None = None)
 
 def result_files(layout: Layout) -> Iterator[Path]:
     """Every file of the results whose content is recorded, beside weights and images."""
-    experiment = layout.experiment
-    solved = jobs(experiment)
-    yield from (layout.fitted(prior) for prior in fitted_priors(experiment))
-    for task, split in layout.measured():
-        yield layout.measurement(task, split)
-    for job in solved:
-        yield layout.solved(job, "rows.parquet")
-        yield layout.solved(job, "images.npy")
-        yield layout.solved(job, "maps.npz")
-    for name in ("rows.parquet", "traces.parquet", "summary.csv", "paired.csv", "metrics.json"):
-        yield layout.results / name
-    for name in table_names(experiment):
+    for step in layout.steps():
+        yield from (layout.left(step, name) for name in getattr(LEAVES.get(step.rule), "hashed", ()))
+    for name in table_names(layout.experiment):
         for ending in ("csv", "tex"):
             yield layout.table(name).with_suffix(f".{ending}")
 
@@ -111,15 +101,15 @@ def listed_hashes(provenance: Mapping[str, Any]) -> dict[str, str]:
         **provenance["data"]["prepared"],
         **{flow["file"]: flow["hash"] for flow in provenance["flows"].values()},
         **provenance["files"],
-        f"results/{provenance['experiment']}/settings.yaml": provenance["settings_hash"],
+        f"results/{provenance['experiment']}/{LEAVES['report'].pattern('settings')}": provenance["settings_hash"],
         LOCK: provenance["source"]["lock"],
     }
     return {name: checksum for name, checksum in listed.items() if checksum}
 
 
 def _trained(layout: Layout, training: Training) -> dict[str, Any]:
-    config = _json(layout.trained(training, "config.json"))
-    weights = layout.trained(training, "weights.safetensors")
+    config = _json(layout.trained(training, "config"))
+    weights = layout.trained(training, "weights")
     return {
         "file": _name(layout, weights),
         "hash": _hash(weights),
@@ -130,7 +120,7 @@ def _trained(layout: Layout, training: Training) -> dict[str, Any]:
 
 def _seeds(layout: Layout) -> list[int]:
     """The experiment's, and those of its rows: one number unless rows of several runs were mixed."""
-    path = layout.results / "rows.parquet"
+    path = layout.evaluated("rows")
     seeds = set(pd.read_parquet(path, columns=["seed"])["seed"].astype(int)) if path.exists() else set()
     return sorted({layout.experiment.seed} | seeds)
 

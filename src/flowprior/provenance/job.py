@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from flowprior.experiment.artefacts import INVOCATION
 from flowprior.files import replacing
 from flowprior.images.checksums import of_file
 from flowprior.provenance.invocation import Invocation
@@ -77,7 +78,7 @@ def job_facts(job: Any, target: str | Path, gpu: bool = False) -> Iterator[None]
         gpu: whether the job computes on one.
     """
     # Of results/<experiment>: a later call must not claim a job that began before it.
-    call = Invocation.read(Path(*Path(target).parts[:2]) / "invocation.json")
+    call = Invocation.read(Path(*Path(target).parts[:2]) / INVOCATION)
     began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     yield
     source = commit(Path.cwd())

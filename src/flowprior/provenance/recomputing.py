@@ -116,13 +116,13 @@ class _Again:
             bits=experiment.bits,
             seed=experiment.seed,
         )
-        files = (layout.measurement(task, split), layout.prepared(f"{split}.npy"), layout.prepared("manifest.json"))
+        files = (layout.measurement(task, split), layout.prepared(split), layout.prepared("manifest"))
         whole = Problem.read(*files, params)
         if row["image"] not in whole.names:
             raise FlowpriorError(f"no such image among the {len(whole.names)} of {files[0]}")
         i = whole.names.index(row["image"])
         job = Job(task, method, prior, split, chunk)
-        pictures = np.load(layout.solved(job, "images.npy"), mmap_mode="r", allow_pickle=False)
+        pictures = np.load(layout.solved(job, "images"), mmap_mode="r", allow_pickle=False)
         problem = Problem(whole.names[i : i + 1], whole.y[i : i + 1], whole.truth[i : i + 1], params)
         return cls(layout, row, problem, np.array(pictures[number, i : i + 1]), job)
 
@@ -160,7 +160,7 @@ class _Again:
             files["fitted"] = str(self.layout.fitted(name))
         elif name != NO_PRIOR:
             training = self.layout.experiment.training_of(name, str(self.row["task"]))
-            files["weights"] = str(self.layout.trained(training, "weights.safetensors"))
+            files["weights"] = str(self.layout.trained(training, "weights"))
         prior = load_prior(name, files)
         tolerance = SAME_SUMS if self._same_sums(prior, facts) else OTHER_SUMS
         found = invert(self.problem, prior, device).rows.iloc[0]
@@ -204,7 +204,7 @@ class _Again:
         )
 
     def _facts(self) -> JobFacts | None:
-        path = self.layout.solved(self.job, "job.json")
+        path = self.layout.solved(self.job, "job")
         return JobFacts.read(path) if path.exists() else None
 
 
@@ -212,10 +212,10 @@ def _place(experiment: Experiment, row: dict[str, Any]) -> tuple[int, int, dict[
     """Chunk of a row's setting, its number in the chunk, and the setting itself."""
     if row["method"] not in experiment.methods or row["task"] not in experiment.tasks_of(row["method"]):
         raise FlowpriorError("the settings have no such method on this task")
-    for chunk, points in enumerate(experiment.chunks(row["method"], row["task"])):
-        for number, point in enumerate(points):
-            if point.label == row["setting"]:
-                if json.loads(row["settings"]) != json.loads(json.dumps(point.settings)):
-                    raise FlowpriorError("the row's settings are not those of the experiment")
-                return chunk, number, point._asdict()
-    raise FlowpriorError("the experiment has no such setting")
+    place = experiment.place_of(row["method"], row["task"], row["setting"])
+    if place is None:
+        raise FlowpriorError("the experiment has no such setting")
+    point = experiment.chunks(row["method"], row["task"])[place[0]][place[1]]
+    if json.loads(row["settings"]) != json.loads(json.dumps(point.settings)):
+        raise FlowpriorError("the row's settings are not those of the experiment")
+    return *place, point._asdict()

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from flowprior.experiment.layout import Layout
 from flowprior.experiment.params import Experiment
 from flowprior.experiment.plan import fetched
 from flowprior.provenance.source import UNKNOWN
@@ -39,7 +40,7 @@ def commands(
         >>> commands(experiment, {"commit": "c0ffee", "diff": None})[:2]
         ['git checkout c0ffee', 'make install']
     """
-    settings = f"results/{asked.name}/settings.yaml"
+    settings = Layout(asked).settings.as_posix()
     lines = []
     if source["commit"]:
         lines.append(f"git checkout {source['commit']}")

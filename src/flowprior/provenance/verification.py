@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from flowprior.errors import FlowpriorError
+from flowprior.experiment.artefacts import LEAVES
 from flowprior.experiment.layout import Layout
 from flowprior.experiment.loading import experiment_from
 from flowprior.experiment.params import Experiment
@@ -65,7 +66,7 @@ def verify(results: Path, rows: int = 6, solve: int = 3, seed: int = 0) -> Verdi
         FlowpriorError: there is no `provenance.json`, or none that this version reads.
     """
     results = Path(results)
-    provenance = read(results / "provenance.json")
+    provenance = read(results / LEAVES["report"].pattern("provenance"))
     if (name := provenance["experiment"]) != (folder := Path(os.path.abspath(results))).name:  # noqa: PTH100
         raise FlowpriorError(f"{results} holds the results of '{name}'; give the folder that name again")
     root = folder.parents[1]  # where a link leads to is not where prepared/ lies
@@ -146,7 +147,7 @@ def _stale_inputs(provenance: Mapping[str, Any]) -> Iterator[str]:
 
 def _rows(layout: Layout, count: int, solve: int, seed: int) -> tuple[list[str], int, int]:
     """Lines on rows that differ, how many rows were looked at, and how many were solved again."""
-    path = layout.results / "rows.parquet"
+    path = layout.evaluated("rows")
     try:
         chosen = sample(pd.read_parquet(path), count, seed)
     except UNREADABLE:

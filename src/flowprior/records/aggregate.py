@@ -25,19 +25,17 @@ if TYPE_CHECKING:
 
     from flowprior.experiment.layout import Layout
 
-_FILES = ("report.html", "provenance.json", "settings.yaml", "metrics.json", "summary.csv", "paired.csv")
-
 
 def aggregate_record(common: facts.Common) -> Record | None:
     """Of an experiment whose report was written, else None."""
     layout = common.layout
-    experiment, results = layout.experiment, layout.results
-    if not (results / "metrics.json").exists() or not layout.settings.exists():
+    experiment, evaluated = layout.experiment, layout.evaluated("metrics")
+    if not evaluated.exists() or not layout.settings.exists():
         return None
     if without_missing_solvers(load_experiment(layout.settings))[0] != without_missing_solvers(experiment)[0]:
         common.skip(f"{layout.page} is of other settings than the experiment has now; run the workflow again")
         return None
-    metrics = json.loads((results / "metrics.json").read_text())
+    metrics = json.loads(evaluated.read_text())
     found = {
         f"{task}/{method}/{name}": values[name]
         for task, methods in metrics.items()
@@ -45,7 +43,9 @@ def aggregate_record(common: facts.Common) -> Record | None:
         for name in (*(one.name for one in METRICS), "seconds_per_image")
         if values.get(name) is not None
     }
-    files = [results / name for name in _FILES] + sorted((results / "figures").glob("*.png"))
+    tables = {name: layout.evaluated(name) for name in ("summary", "paired")}
+    files = [layout.page, layout.provenance, layout.settings, evaluated, *tables.values()]
+    files += sorted(layout.figure("").parent.glob("*.png"))
     times = [layout.benchmark(Step(rule, {})) for rule in ("evaluate", "report")]
     return Record(
         group=common.group,
@@ -66,8 +66,8 @@ def aggregate_record(common: facts.Common) -> Record | None:
         marks=common.marks,
         inputs=tuple(common.images[split] for split in ("validation", "test") if split in common.images),
         artifacts={path.name: partial(_copy, path) for path in files if path.exists()},
-        tables={f"{name}.json": partial(_table, results / f"{name}.csv") for name in ("summary", "paired")},
-        started=datetime.fromtimestamp((results / "metrics.json").stat().st_mtime, UTC),
+        tables={f"{name}.json": partial(_table, path) for name, path in tables.items()},
+        started=datetime.fromtimestamp(evaluated.stat().st_mtime, UTC),
         seconds=sum(benchmark_numbers(path).get("s", 0.0) for path in times),
         call=Invocation.read(layout.invocation),
     )
@@ -89,7 +89,7 @@ def chosen_settings(layout: Layout) -> Chosen:
     """Which settings stand in the tables, and why; empty before the evaluation."""
     import pandas as pd
 
-    path = layout.results / "summary.csv"
+    path = layout.evaluated("summary")
     if not path.exists():
         return {}
     found: dict[tuple[str, str, str, str], list[str]] = {}

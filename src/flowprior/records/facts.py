@@ -112,7 +112,7 @@ def log_of(layout: Layout, step: Step) -> dict[str, Callable[[Path], object]]:
 
 
 def _image_sets(layout: Layout) -> dict[str, ImageSet]:
-    manifest, data = layout.prepared("manifest.json"), layout.experiment.data
+    manifest, data = layout.prepared("manifest"), layout.experiment.data
     splits = json.loads(manifest.read_text())["splits"] if manifest.exists() else {}
     return {
         split: ImageSet(

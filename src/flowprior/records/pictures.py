@@ -30,8 +30,8 @@ def grid(layout: Layout, job: Job, place: int, target: Path) -> None:
     from flowprior.report.grids import quantised, spread
     from flowprior.report.measured import measured_pictures
 
-    solved = np.load(layout.solved(job, "images.npy"), mmap_mode="r", allow_pickle=False)[place]
-    truth = np.load(layout.prepared("test.npy"), mmap_mode="r", allow_pickle=False)
+    solved = np.load(layout.solved(job, "images"), mmap_mode="r", allow_pickle=False)[place]
+    truth = np.load(layout.prepared("test"), mmap_mode="r", allow_pickle=False)
     with np.load(layout.measurement(job.task), allow_pickle=False) as archive:
         measured = archive["y"]
     height, width, channels = truth.shape[1:]

@@ -14,6 +14,7 @@ from flowprior.evaluation.registry import CHOSEN_BY, compared, known
 from flowprior.experiment.layout import Step
 from flowprior.experiment.origin import check_origin
 from flowprior.experiment.plan import Job, jobs
+from flowprior.models.files import WEIGHTS
 from flowprior.records import facts
 from flowprior.records.pictures import grid
 from flowprior.records.record import Curve, Record, finite, flat, thinned
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
 Chosen = Mapping[tuple[str, str, str, str], str]
 
 #: What a job leaves; its rows alone are those of one that was killed.
-_FILES = ("rows.parquet", "traces.parquet", "images.npy")
-_WEIGHTS = "weights.safetensors"
+_WHOLE = ("rows", "traces", "images")
 
 
 def solving_records(common: facts.Common, chosen: Chosen) -> Iterator[Record]:
@@ -47,9 +47,9 @@ def solving_records(common: facts.Common, chosen: Chosen) -> Iterator[Record]:
     for _, line in groupby(jobs(experiment), key=lambda job: (job.task, job.method, job.prior)):
         of_split: dict[str, list[Job]] = {"validation": [], "test": []}
         for job in line:
-            if all(common.layout.solved(job, kind).exists() for kind in _FILES) and _is_current(common, job):
+            if all(common.layout.solved(job, kind).exists() for kind in _WHOLE) and _is_current(common, job):
                 of_split[job.split].append(job)
-        found = [pd.read_parquet(common.layout.solved(job, "rows.parquet")) for job in of_split["validation"]]
+        found = [pd.read_parquet(common.layout.solved(job, "rows")) for job in of_split["validation"]]
         validation = pd.concat(found) if found else None
         for job in of_split["test"]:
             yield from _of_job(common, job, validation, chosen)
@@ -59,14 +59,14 @@ def _is_current(common: facts.Common, job: Job) -> bool:
     """Whether the rows that lie there are those that the experiment asks for."""
     import pandas as pd
 
-    path = common.layout.solved(job, "rows.parquet")
+    path = common.layout.solved(job, "rows")
     try:
         check_origin(common.layout.experiment, job, pd.read_parquet(path), path)
     except FlowpriorError as error:
         common.skip(str(error))
         return False
     wanted = {"task": common.layout.experiment.tasks[job.task].model_dump(mode="json")}
-    if facts.other_params(facts.read_facts(common.layout.solved(job, "job.json")), wanted):
+    if facts.other_params(facts.read_facts(common.layout.solved(job, "job")), wanted):
         common.skip(f"{path} is of another '{job.task}' than the experiment has now; run the workflow again")
         return False
     return True
@@ -76,9 +76,9 @@ def _of_job(common: facts.Common, job: Job, validation: pd.DataFrame | None, cho
     import pandas as pd
 
     layout, step = common.layout, Step.solving(job)
-    experiment, said = layout.experiment, facts.read_facts(layout.solved(job, "job.json"))
-    rows = pd.read_parquet(layout.solved(job, "rows.parquet"))
-    traces = dict(iter(pd.read_parquet(layout.solved(job, "traces.parquet")).groupby("setting", sort=False)))
+    experiment, said = layout.experiment, facts.read_facts(layout.solved(job, "job"))
+    rows = pd.read_parquet(layout.solved(job, "rows"))
+    traces = dict(iter(pd.read_parquet(layout.solved(job, "traces")).groupby("setting", sort=False)))
     tags = facts.job_tags(said) | _checkpoint(layout, job, said)
     tags["mlflow.source.name"] = "workflow/rules/reconstruct.smk"
     costs = facts.costs(said, layout.benchmark(step))
@@ -118,13 +118,13 @@ def _of_job(common: facts.Common, job: Job, validation: pd.DataFrame | None, cho
 
 def _checkpoint(layout: Layout, job: Job, said: JobFacts | None) -> dict[str, str]:
     """Which weights a job read; those that lie there now may be others."""
-    read = next((digest for path, digest in (said.inputs if said else {}).items() if path.endswith(_WEIGHTS)), None)
+    read = next((digest for path, digest in (said.inputs if said else {}).items() if path.endswith(WEIGHTS)), None)
     if read is not None:
         return {"checkpoint": read.partition(":")[2][:16]}
     if said is not None or job.prior not in layout.experiment.priors:
         return {}
     training = layout.experiment.training_of(job.prior, job.task)
-    return {"checkpoint": checkpoint_digest(layout, training)} if layout.trained(training, _WEIGHTS).exists() else {}
+    return {"checkpoint": checkpoint_digest(layout, training)} if layout.trained(training, "weights").exists() else {}
 
 
 def quality(images: pd.DataFrame, seed: int) -> dict[str, Any]:

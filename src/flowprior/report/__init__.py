@@ -1,6 +1,6 @@
 """One self-contained HTML page per experiment, and the figures and tables that stand in a paper as they are.
 
-`outputs(experiment)` names every file without importing torch or matplotlib, so that a workflow can declare
+`report_files(experiment)` names every file without importing torch or matplotlib, so that a workflow can declare
 them; `build(experiment, root)` writes them.
 """
 
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flowprior.experiment.layout import Layout, outputs
+from flowprior.experiment.layout import Layout, report_files
 
 if TYPE_CHECKING:
     from flowprior.report.page import build
 
-__all__ = ["Layout", "build", "outputs"]
+__all__ = ["Layout", "build", "report_files"]
 
 
 def __getattr__(name: str) -> Any:

@@ -64,7 +64,7 @@ def make_grid(results: Results, task: str, count: int = COUNT) -> Grid:
     experiment, layout = results.experiment, results.layout
     with np.load(layout.measurement(task), allow_pickle=False) as archive:
         measurements, names = archive["y"], [str(name) for name in archive["names"]]
-    targets = np.load(layout.prepared("test.npy"), mmap_mode="r", allow_pickle=False)
+    targets = np.load(layout.prepared("test"), mmap_mode="r", allow_pickle=False)
     lines = results.lines_on(task)
     limit = min([len(names), *(experiment.images_of(line.method, "test") for line in lines)])
     chosen = spread(limit, count)
@@ -119,11 +119,8 @@ def quantised(pixels: np.ndarray, bits: int) -> np.ndarray:
 def chosen_job(results: Results, task: str, line: Line) -> tuple[Job, int] | None:
     """The job that solved the test images with the setting that validation images chose, and the setting's number."""
     setting = str((results.selected(task, line) or {}).get("setting"))
-    for index, points in enumerate(results.experiment.chunks(line.method, task)):
-        labels = [point.label for point in points]
-        if setting in labels:
-            return Job(task, line.method, line.prior, "test", index), labels.index(setting)
-    return None
+    place = results.experiment.place_of(line.method, task, setting)
+    return None if place is None else (Job(task, line.method, line.prior, "test", place[0]), place[1])
 
 
 def _method_column(results: Results, task: str, line: Line, names: list[str], chosen: list[int]) -> list[Tile | None]:
@@ -133,5 +130,5 @@ def _method_column(results: Results, task: str, line: Line, names: list[str], ch
     job, point = place
     setting = str((results.selected(task, line) or {})["setting"])
     psnr = results.rows_of(task, line, setting).set_index("image")[CHOSEN_BY]
-    pictures = np.load(results.layout.solved(job, "images.npy"), mmap_mode="r", allow_pickle=False)[point]
+    pictures = np.load(results.layout.solved(job, "images"), mmap_mode="r", allow_pickle=False)[point]
     return [Tile(np.asarray(pictures[i]), number(psnr[names[i]], 1)) if i < len(pictures) else None for i in chosen]

@@ -31,7 +31,7 @@ def provenance_view(results: Results, provenance: Mapping[str, Any]) -> View:
         "seeds": ", ".join(map(str, provenance["seeds"])),
         "invocation": provenance["invocation"],
         "hashes": _hash_rows(provenance),
-        "manifest": facts(read_json(results.layout.prepared("manifest.json"))),
+        "manifest": facts(read_json(results.layout.prepared("manifest"))),
         "written": {name: value for name, value in written.items() if name != "versions"},
         "versions": written["versions"],
         "places": [_place(place, written["versions"]) for place in provenance["machines"]],

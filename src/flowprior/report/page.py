@@ -32,7 +32,7 @@ def build(
     skipped: Mapping[str, str] | None = None,
     asked: Experiment | None = None,
 ) -> None:
-    """Write every file that `outputs(experiment)` names.
+    """Write every file that `report_files(experiment)` names.
 
     Reads only files that follow from the experiment, below `root`. Each file appears whole or not at all, and
     what the page was made of last.

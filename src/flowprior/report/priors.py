@@ -13,13 +13,13 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#AA3377", "#E69F00", "#56B4E9")
 
 def samples_figure(results: Results, prior: str) -> Figure:
     """A row of samples per temperature, as figure 6 of Chávez 2021."""
-    path = results.layout.flow(prior, "samples.npy")
+    path = results.layout.flow(prior, "samples")
     if not path.exists():
         figure = new_figure(TEXT_WIDTH, 1)
         message(figure, f"No samples of {prior}.")
         return figure
     samples = np.load(path, allow_pickle=False)
-    temperatures = read_json(results.layout.flow(prior, "config.json")).get("temperatures", [])
+    temperatures = read_json(results.layout.flow(prior, "config")).get("temperatures", [])
     n_rows, n_columns, height, width = samples.shape[:4]
     sheet = samples.transpose(0, 2, 1, 3, 4).reshape(n_rows * height, n_columns * width, 3)
     figure = new_figure(TEXT_WIDTH, (TEXT_WIDTH - 0.5) * sheet.shape[0] / sheet.shape[1] + 0.1)
@@ -41,7 +41,7 @@ def training_figure(results: Results) -> Figure:
     histories = {
         prior: history
         for prior in results.experiment.flows
-        if not (history := read_history(results.layout.flow(prior, "history.jsonl"))).empty
+        if not (history := read_history(results.layout.flow(prior, "history"))).empty
     }
     if not histories:
         message(figure, "No flow was trained.")

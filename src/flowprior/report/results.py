@@ -103,11 +103,11 @@ def load(experiment: Experiment, root: Path, skipped: Mapping[str, str] | None =
         FlowpriorError: a file is missing.
     """
     layout = Layout(experiment, root)
-    files = {name: layout.results / name for name in ("rows.parquet", "traces.parquet", "summary.csv", "paired.csv")}
+    files = {name: layout.evaluated(name) for name in ("rows", "traces", "summary", "paired")}
     for path in files.values():
         if not path.exists():
             raise FlowpriorError(f"no {path.relative_to(root)}; evaluate the experiment first")
-    rows = pd.read_parquet(files["rows.parquet"])
+    rows = pd.read_parquet(files["rows"])
     # A prior may be called "none": only an empty field means that there is no value.
     readable: Any = {"keep_default_na": False, "na_values": [""]}
     ran = set(rows[["method", "prior"]].drop_duplicates().itertuples(index=False, name=None))
@@ -116,9 +116,9 @@ def load(experiment: Experiment, root: Path, skipped: Mapping[str, str] | None =
         layout=layout,
         lines=tuple(line for line in lines_of(experiment) if line.key in ran),
         rows=rows,
-        traces=pd.read_parquet(files["traces.parquet"]),
-        summary=_with_columns(pd.read_csv(files["summary.csv"], **readable)),
-        paired=pd.read_csv(files["paired.csv"], **readable),
+        traces=pd.read_parquet(files["traces"]),
+        summary=_with_columns(pd.read_csv(files["summary"], **readable)),
+        paired=pd.read_csv(files["paired"], **readable),
         means=setting_means(rows),
         skipped=dict(skipped or {}),
     )

@@ -129,12 +129,12 @@ def _rows(results: Results, task: str, line: Line) -> tuple[Certainty, ...]:
         return ()
     job, point = place
     experiment, layout = results.experiment, results.layout
-    maps = Maps.load(layout.solved(job, "maps.npz"), point)
+    maps = Maps.load(layout.solved(job, "maps"), point)
     std, samples = maps.std.get(point), maps.samples.get(point)
     if std is None and samples is None:
         return ()
-    pictures = np.load(layout.solved(job, "images.npy"), mmap_mode="r", allow_pickle=False)[point]
-    targets = np.load(layout.prepared("test.npy"), mmap_mode="r", allow_pickle=False)
+    pictures = np.load(layout.solved(job, "images"), mmap_mode="r", allow_pickle=False)[point]
+    targets = np.load(layout.prepared("test"), mmap_mode="r", allow_pickle=False)
     setting = str((results.selected(task, line) or {})["setting"])
     numbers = results.rows_of(task, line, setting)
     rows = []

@@ -150,7 +150,7 @@ def flows_view(results: Results) -> list[View]:
     flows = []
     for prior in results.experiment.flows:
         plan = results.experiment.priors[prior]
-        config = read_json(results.layout.flow(prior, "config.json"))
+        config = read_json(results.layout.flow(prior, "config"))
         flows.append(
             {
                 "prior": prior,

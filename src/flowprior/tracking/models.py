@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flowprior.errors import FlowpriorError
 from flowprior.models import flows
+from flowprior.models.files import CONFIG, WEIGHTS
 from flowprior.records import Record
 from flowprior.tracking.server import TrackingError, addressed, read
 
@@ -105,9 +106,9 @@ def checkpoint_at(uri: str, root: Path | None = None) -> Path:
             folder = Path(mlflow.artifacts.download_artifacts(uri))
     except TrackingError as error:
         raise FlowpriorError(f"no flow at {uri}: {error.__cause__ or error}".splitlines()[0]) from None
-    found = next((path.parent for path in sorted(folder.rglob("weights.safetensors"))), None)
+    found = next((path.parent for path in sorted(folder.rglob(WEIGHTS))), None)
     if found is None:
-        raise FlowpriorError(f"{uri} holds no weights.safetensors; it was not made by flowprior")
+        raise FlowpriorError(f"{uri} holds no {WEIGHTS}; it was not made by flowprior")
     return found
 
 
@@ -163,8 +164,8 @@ def _log(client: MlflowClient, run_id: str, record: Record) -> str:
                 input_example=torch.zeros(2, *flow.shape),
                 serialization_format="pt2",
                 pip_requirements=[f"{package}=={_version(package)}" for package in ("torch", "numpy", "mlflow")],
-                extra_files=[str(record.checkpoint / name) for name in ("weights.safetensors", "config.json")],
-                metadata=json.loads((record.checkpoint / "config.json").read_text()),
+                extra_files=[str(record.checkpoint / name) for name in (WEIGHTS, CONFIG)],
+                metadata=json.loads((record.checkpoint / CONFIG).read_text()),
             )
     finally:
         # The run was opened again for it.

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from flowprior.errors import FlowpriorError
-from flowprior.models.checkpoint import CONFIG, WEIGHTS, load_model, save_model
+from flowprior.models.checkpoint import load_model, save_model
+from flowprior.models.files import CONFIG, WEIGHTS
 from flowprior.models.flows.base import Flow
 
 __all__ = ["CONFIG", "WEIGHTS", "load_flow", "save_flow"]
