@@ -48,9 +48,9 @@ def _row(measured: Measured, chosen: Subject, gaussian: Gaussian, noise: float, 
     ours, theirs = (psnr(result.images, measured.truth, 1.0).double() for result in (found, linear))
     difference = (ours - theirs).numpy()
     low, high = bootstrap_interval(difference)
-    converged, spent = float(found.converged.float().mean()), float(found.evaluations.float().mean())
+    converged, spent = float(found.converged.float().mean()), float(found.passes.float().mean())
     note = (
-        f"linear_mmse {float(theirs.mean()):.2f}, map {float(ours.mean()):.2f} dB; {spent:.0f} evaluations, "
+        f"linear_mmse {float(theirs.mean()):.2f}, map {float(ours.mean()):.2f} dB; {spent:.0f} passes, "
         f"{found.seconds / len(ours):.2f} s an image, {converged:.0%} converged"
     )
     facts = {"noise_std": noise, "linear_mmse": float(theirs.mean()), "map": float(ours.mean()), "converged": converged}

@@ -83,17 +83,17 @@ CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Line:
-    """Mean PSNR on the way: evaluations per image, seconds of the batch, dB."""
+    """Mean PSNR on the way: passes per image, seconds of the batch, dB."""
 
-    evaluations: tuple[float, ...]
+    passes: tuple[float, ...]
     seconds: tuple[float, ...]
     psnr: tuple[float, ...]
 
     def reaches(self, level: float) -> tuple[float, float] | None:
         """Evaluations and seconds at which `level` is first reached; None if never."""
-        for evaluations, seconds, value in zip(self.evaluations, self.seconds, self.psnr, strict=True):
+        for passes, seconds, value in zip(self.passes, self.seconds, self.psnr, strict=True):
             if value >= level:
-                return evaluations, seconds
+                return passes, seconds
         return None
 
 
@@ -141,7 +141,7 @@ def run(options: Options) -> Part:
     ]
     if options.quick:
         notes.append(f"Quick: {count} images and {steps} instead of 1500 reference steps, so targets are not judged.")
-    return Part("Search: evaluations and seconds to the paper's quality", tuple(rows), tuple(notes), tuple(curves))
+    return Part("Search: passes and seconds to the paper's quality", tuple(rows), tuple(notes), tuple(curves))
 
 
 def measured_images(chosen: Subject, name: str, task: TaskSettings) -> Measured:
@@ -201,48 +201,48 @@ def _solve(
     own = settings | ({"alpha": task.alpha} | task.fast if solver == "chavez" else task.map) | more
     trace = solved(measured, solver, memory, lambda images: {"psnr": psnr(images, measured.truth, 1.0)}, **own).trace
     means = trace.values["psnr"].mean(1)
-    return Line(tuple(trace.evaluations.tolist()), tuple(trace.seconds.tolist()), tuple(means.tolist()))
+    return Line(tuple(trace.passes.tolist()), tuple(trace.seconds.tolist()), tuple(means.tolist()))
 
 
 def _reference_row(name: str, line: Line) -> Row:
-    facts = {"task": name, "psnr": line.psnr[-1], "evaluations": line.evaluations[-1], "seconds": line.seconds[-1]}
-    note = f"{line.psnr[-1]:.2f} dB after {line.evaluations[-1]:.0f} evaluations"
+    facts = {"task": name, "psnr": line.psnr[-1], "passes": line.passes[-1], "seconds": line.seconds[-1]}
+    note = f"{line.psnr[-1]:.2f} dB after {line.passes[-1]:.0f} passes"
     return Row(name, _REFERENCE, line.seconds[-1], "s", note=note, facts=facts)
 
 
 def _row(
     name: str, contender: str, lines: Sequence[Line], reference: Line, level: float, setup: float
 ) -> tuple[Row, tuple[float, float] | None]:
-    """The row of one contender on one task, and how many times fewer evaluations and seconds it took."""
+    """The row of one contender on one task, and how many times fewer passes and seconds it took."""
     best = max(lines[0].psnr)
     facts = {
         "task": name,
         "psnr": lines[0].psnr[-1],
         "best_psnr": best,
-        "evaluations": None,
+        "passes": None,
         "seconds": None,
         "setup": setup,
     }
     found = [reached for line in lines if (reached := line.reaches(level)) is not None]
     if not found:
-        note = f"not reached: at best {best - level - TOLERANCE:+.2f} dB, after {lines[0].evaluations[-1]:.0f}"
+        note = f"not reached: at best {best - level - TOLERANCE:+.2f} dB, after {lines[0].passes[-1]:.0f} passes"
         return Row(name, contender, note=note, facts=facts), None
-    evaluations, seconds = found[0][0], [spent for _, spent in found]
+    passes, seconds = found[0][0], [spent for _, spent in found]
     # The first record may be the start itself, before any evaluation.
-    fewer = reference.evaluations[-1] / max(evaluations, 1.0)
+    fewer = reference.passes[-1] / max(passes, 1.0)
     times = [reference.seconds[-1] / max(spent, 1e-4) for spent in seconds]
     ratio = Ratio(statistics.median(times), min(times), max(times), "as quick")
-    facts |= {"evaluations": evaluations, "seconds": statistics.median(seconds), "fewer_evaluations": fewer}
-    where = f"{evaluations:.0f} evaluations, {fewer:.0f} times fewer" if evaluations else "its start is there already"
+    facts |= {"passes": passes, "seconds": statistics.median(seconds), "fewer_passes": fewer}
+    where = f"{passes:.0f} passes, {fewer:.0f} times fewer" if passes else "its start is there already"
     note = f"{where}; at the end {lines[0].psnr[-1]:.2f} dB; setup {setup:.2g} s"
     spread = (min(seconds), max(seconds))
     return Row(name, contender, statistics.median(seconds), "s", spread, ratio, None, note, facts), (fewer, ratio.value)
 
 
 def _worst_rows(reached: dict[str, list[tuple[float, float] | None]], judged: bool) -> list[Row]:
-    """Over all tasks: how many times fewer evaluations and seconds, at the least; nothing where one is not reached."""
+    """Over all tasks: how many times fewer passes and seconds, at the least; nothing where one is not reached."""
     rows = []
-    for index, (what, bound) in enumerate((("fewer evaluations", 10.0), ("as quick", 30.0))):
+    for index, (what, bound) in enumerate((("fewer passes", 10.0), ("as quick", 30.0))):
         for contender, found in reached.items():
             whole = [entry[index] for entry in found if entry is not None]
             everywhere = len(whole) == len(found)

@@ -34,7 +34,7 @@ def run(options: Options) -> Part:
         seconds = time.perf_counter() - started
         if broken := sum(status != "ok" for status in result.status):
             raise FlowpriorError(f"{name}: {broken} of {count} images diverged, so the time means nothing")
-        note = f"{float(result.evaluations.float().mean()):.0f} evaluations an image"
+        note = f"{float(result.passes.float().mean()):.0f} passes an image"
         target = Target("at most", _AT_MOST, judged=not options.quick)
         rows.append(Row(name, _METHOD, seconds, "s", None, None, target, note, {"images": count, **settings}))
     notes = (chosen.about, f"By wall clock, all threads, one setting of {_PARAMS.name}; folding and samples included.")

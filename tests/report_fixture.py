@@ -254,14 +254,14 @@ def _rows(experiment, job, point, target, restored) -> pd.DataFrame:
             "coverage": 0.875 if experiment.solver_of(job.method) == "linear_posterior" else np.nan,
             "crps": 0.025 if experiment.solver_of(job.method) == "linear_posterior" else np.nan,
             "seconds": 0.4 + 0.2 * _random(job.method).uniform() if iterative else 0.003,
-            "evaluations": 150 if iterative else 0,
+            "passes": 150 if iterative else 0,
             "status": "ok",
         }
     )
 
 
 def _traces(job, point, rows: pd.DataFrame) -> pd.DataFrame:
-    steps = np.linspace(1 / TRACE_POINTS, 1, TRACE_POINTS) if rows["evaluations"].iloc[0] else np.array([1.0])
+    steps = np.linspace(1 / TRACE_POINTS, 1, TRACE_POINTS) if rows["passes"].iloc[0] else np.array([1.0])
     parts = [
         pd.DataFrame(
             {
@@ -271,7 +271,7 @@ def _traces(job, point, rows: pd.DataFrame) -> pd.DataFrame:
                 "split": job.split,
                 "setting": point.label,
                 "image": row.image,
-                "evaluations": row.evaluations * steps,
+                "passes": row.passes * steps,
                 "seconds": row.seconds * steps,
                 "psnr": row.psnr - 12 * (1 - steps) ** 2,
                 "loss": 100 * (1.2 - steps),

@@ -40,7 +40,7 @@ def rows_of(method, levels, *, task="denoising", prior="flow", solver=None, pape
                         "ssim": values / 40,
                         "psnr_chavez2021": (values + 20 * np.log10(255)) / 2,
                         "seconds": 0.5,
-                        "evaluations": 100,
+                        "passes": 100,
                         "status": "ok",
                     }
                 )
@@ -106,7 +106,7 @@ def test_summary_has_the_documented_columns_and_the_values_of_the_rows():
             "psnr_high",
             "ssim",
         ),
-        *("seconds_per_image", "evaluations"),
+        *("seconds_per_image", "passes"),
     ]
     entry = line(summary, "map", "validation")
     images = rows[(rows["method"] == "map") & (rows["setting"] == "a") & (rows["split"] == "test")]

@@ -71,7 +71,7 @@ def with_value(value):
 def test_a_measurement_that_is_no_number_is_a_status_and_leaves_the_others(name, value):
     good, found = solve(name), solve(name, with_value(value))
     assert found.status == ("ok", "diverged", "ok", "ok")
-    assert bool(torch.isfinite(found.images).all()) and float(found.evaluations[1]) == 0
+    assert bool(torch.isfinite(found.images).all()) and float(found.passes[1]) == 0
     others = [0, 2, 3]
     # The threads of bm3d's package add up in any order.
     apart = 1e-5 if name == "bm3d" else 0.0
@@ -85,7 +85,7 @@ def test_a_measurement_that_is_no_number_is_a_status_and_leaves_the_others(name,
 def test_of_no_measurements_the_result_is_empty(name):
     found = solve(name, lambda y: y[:0])
     assert found.images.shape == (0, *asked(name)[0].shape)
-    assert found.status == () and len(found.evaluations) == 0
+    assert found.status == () and len(found.passes) == 0
 
 
 REFUSED = {

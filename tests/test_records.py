@@ -145,7 +145,7 @@ def test_they_write_their_artifacts(records, tmp_path):
     assert yaml.safe_load((tmp_path / "settings.yaml").read_text())["alpha"] == 0.02
     assert len(records[CHAVEZ].tables["images.json"]()) == 12
     history = pd.read_csv(tmp_path / "history.csv")
-    assert {"image", "evaluations", "loss", "psnr"} <= set(history)
+    assert {"image", "passes", "loss", "psnr"} <= set(history)
     assert (tmp_path / "log.txt").read_text().endswith("is done\n")
 
 
@@ -221,11 +221,11 @@ def test_curves_are_thinned_without_losing_their_ends():
     assert len(thin) == CURVE_POINTS
     assert (thin[0], thin[-1]) == (points[0], points[-1])
     assert thinned([(0, float("nan")), (1, 2.0)]) == ((1, 2.0),)
-    assert mean_curves(pd.DataFrame({"evaluations": [0, 0]})) == {}  # of a method without steps
+    assert mean_curves(pd.DataFrame({"passes": [0, 0]})) == {}  # of a method without steps
 
 
 def test_an_image_that_stopped_early_stays_in_the_mean():
-    points = {"image": list("aaabb"), "evaluations": [0, 10, 20, 0, 10], "psnr": [10.0, 20.0, 30.0, 10.0, 40.0]}
+    points = {"image": list("aaabb"), "passes": [0, 10, 20, 0, 10], "psnr": [10.0, 20.0, 30.0, 10.0, 40.0]}
     traces = pd.DataFrame({**points, "loss": 1.0, "data_fit": float("nan"), "neg_log_prob": 2.0})
     curves = mean_curves(traces)
     assert curves["trace/psnr"] == ((0, 10.0), (10, 30.0), (15, 35.0))

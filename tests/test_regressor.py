@@ -53,7 +53,7 @@ def test_any_size_and_any_measurement(operator, shape):
     problem = small_operator(operator, shape)
     y = problem.A(torch.rand(4, *shape, generator=torch.Generator().manual_seed(1)))
     whole = solvers.solve("regressor", problem, y, prior=model)
-    assert whole.images.shape == (4, *shape) and whole.evaluations.tolist() == [1.0] * 4
+    assert whole.images.shape == (4, *shape) and whole.passes.tolist() == [1.0] * 4
     alone = solvers.solve("regressor", problem, y[2:3], prior=model)
     torch.testing.assert_close(alone.images, whole.images[2:3], atol=1e-5, rtol=0)
 

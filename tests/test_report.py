@@ -297,12 +297,12 @@ def test_five_bit_targets_are_shown_with_five_bits(tmp_path):
 def test_the_curve_over_cost_keeps_images_that_stopped_early():
     points = {"a": [10.0, 20.0, 30.0], "b": [12.0, 18.0]}
     traces = pd.concat(
-        pd.DataFrame({"image": image, "evaluations": range(1, len(psnr) + 1), "seconds": 0.5, "psnr": psnr})
+        pd.DataFrame({"image": image, "passes": range(1, len(psnr) + 1), "seconds": 0.5, "psnr": psnr})
         for image, psnr in points.items()
     )
     curve = cost_curve(traces)
     assert curve["psnr"].tolist() == [11, 19, 24]
-    assert curve["evaluations"].tolist() == [1, 2, 2.5]
+    assert curve["passes"].tolist() == [1, 2, 2.5]
 
 
 def test_a_method_has_one_colour_whatever_else_runs():

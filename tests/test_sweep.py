@@ -41,7 +41,7 @@ def test_a_sweep_in_one_batch_is_its_settings_apart(solver, batch):
             trace = part.result.trace.values
             seen[part.point, image] = (
                 part.result.images[place],
-                part.result.evaluations[place],
+                part.result.passes[place],
                 trace["loss"][:, place],
                 trace["error"][:, place],
             )
@@ -58,9 +58,9 @@ def test_a_sweep_in_one_batch_is_its_settings_apart(solver, batch):
             **point,
         )
         for image in range(len(y)):
-            pixels, evaluations, loss, error = seen[number, image]
+            pixels, passes, loss, error = seen[number, image]
             torch.testing.assert_close(pixels, apart.images[image], rtol=0, atol=1e-4)
-            assert evaluations == apart.evaluations[image]
+            assert passes == apart.passes[image]
             torch.testing.assert_close(loss, apart.trace.values["loss"][:, image], rtol=1e-3, atol=1e-2)
             torch.testing.assert_close(error, apart.trace.values["error"][:, image], rtol=1e-2, atol=1e-5)
 

@@ -77,7 +77,7 @@ def summarise(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
                     "n_diverged": int(diverged(images).sum()),
                     **quality(images, known(rows), seed),
                     "seconds_per_image": float(images["seconds"].mean()),
-                    "evaluations": float(images["evaluations"].mean()),
+                    "passes": float(images["passes"].mean()),
                     "psnr_chavez2021_pooled": pooled_psnr_chavez2021(chosen_by().values(images)),
                     # Rows of an older version do not say.
                     "converged": float(images["converged"].mean()) if "converged" in images else np.nan,
@@ -160,9 +160,7 @@ def metrics_of(summary: pd.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
         name = f"{line['method']}/{line['prior']}" if several[line["method"]] else line["method"]
         told = [one for one in reported if np.isfinite(line[one.name]) or (one.needs == "images" and not one.optional)]
         keys = [key for one in told for key in one.columns if not key.endswith("_std")]
-        numbers = {
-            key: line[key] if np.isfinite(line[key]) else None for key in (*keys, "seconds_per_image", "evaluations")
-        }
+        numbers = {key: line[key] if np.isfinite(line[key]) else None for key in (*keys, "seconds_per_image", "passes")}
         counts: dict[str, float] = {"n": int(line["n"]), "n_diverged": int(line["n_diverged"])}
         if np.isfinite(line["converged"]):
             counts["converged"] = float(line["converged"])

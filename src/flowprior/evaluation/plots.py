@@ -24,7 +24,7 @@ class Plots(NamedTuple):
 
     Attributes:
         training: flow, line, images ("training" or "validation"), step, seconds, bits_per_dim.
-        curves: task, line, setting, evaluations, seconds, psnr: means over test images on the way, of the setting
+        curves: task, line, setting, passes, seconds, psnr: means over test images on the way, of the setting
             that validation images chose.
         settings: task, line, setting, images ("validation" or "test"), psnr, chosen ("yes" or "no").
     """
@@ -73,7 +73,7 @@ def curves_table(traces: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
         traces: of all settings.
         chosen: one line of the summary per task, method and prior.
     """
-    columns = [*_LINE, "line", "setting", "evaluations", "seconds", CHOSEN_BY]
+    columns = [*_LINE, "line", "setting", "passes", "seconds", CHOSEN_BY]
     parts = [pd.DataFrame(columns=columns)]
     for entry, line in zip(chosen.to_dict("records"), _labels(chosen), strict=True):
         mask = (traces["split"] == "test") & (traces["setting"] == entry["setting"])
@@ -104,8 +104,8 @@ def settings_table(rows: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
 
 
 def cost_curve(traces: pd.DataFrame) -> pd.DataFrame:
-    """Mean cost and quality along the way of one setting: evaluations, seconds, psnr, as `means_along`."""
-    return means_along(traces, ("evaluations", "seconds", CHOSEN_BY)).dropna()
+    """Mean cost and quality along the way of one setting: passes, seconds, psnr, as `means_along`."""
+    return means_along(traces, ("passes", "seconds", CHOSEN_BY)).dropna()
 
 
 def means_along(traces: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

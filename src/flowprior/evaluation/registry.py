@@ -135,7 +135,7 @@ METRICS: tuple[Metric, ...] = (
 #: The summary's columns in the order that its readers know; those of other metrics come after them.
 FIRST_COLUMNS = (
     *("task", "method", "setting", "selected_by", "n", "n_diverged", "psnr", "psnr_low", "psnr_high", "ssim"),
-    *("seconds_per_image", "evaluations", "ssim_low", "ssim_high", "psnr_chavez2021", "prior", "solver", "dataset"),
+    *("seconds_per_image", "passes", "ssim_low", "ssim_high", "psnr_chavez2021", "prior", "solver", "dataset"),
     *("bits", "psnr_std", "ssim_std", "psnr_chavez2021_pooled", "validation_psnr", "baseline", "converged"),
     *("coverage", "crps"),
 )

@@ -48,7 +48,7 @@ def setting_means(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One line per (task, method, prior, setting, split): those columns, solver, settings, paper, n,
-        n_diverged, the metrics with an interval, seconds_per_image, evaluations. A mean over a NaN is NaN.
+        n_diverged, the metrics with an interval, seconds_per_image, passes. A mean over a NaN is NaN.
     """
     metrics = [one for one in known(rows) if one.interval]
     work = rows.assign(failed=diverged(rows), **{one.name: one.values(rows) for one in metrics})
@@ -61,7 +61,7 @@ def setting_means(rows: pd.DataFrame) -> pd.DataFrame:
         n_diverged=("failed", "sum"),
         **{one.name: (one.name, _mean) for one in metrics},
         seconds_per_image=("seconds", _mean),
-        evaluations=("evaluations", _mean),
+        passes=("passes", _mean),
     ).reset_index()
 
 

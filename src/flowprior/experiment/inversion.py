@@ -140,7 +140,7 @@ def _rows(problem: Problem, point: Any, part: slice, result: Result, truth: Tens
             "seed": params.seed,
             **{metric.name: metric.of(result, truth).cpu().numpy() for metric in available()},
             "seconds": result.seconds / len(images),
-            "evaluations": result.evaluations.double().cpu().numpy(),
+            "passes": result.passes.double().cpu().numpy(),
             "status": result.status,
             "converged": result.converged.numpy(),
         }
@@ -163,7 +163,7 @@ def _traces(problem: Problem, point: Any, part: slice, result: Result) -> pd.Dat
             "split": params.split,
             "setting": point["label"],
             "image": np.tile(np.array(names), steps),
-            "evaluations": np.repeat(trace.evaluations.double().numpy(), count),
+            "passes": np.repeat(trace.passes.double().numpy(), count),
             "seconds": np.repeat(trace.seconds.double().numpy() / count, count),
             **columns,
         }

@@ -170,7 +170,7 @@ def figure_names(experiment: Experiment) -> list[str]:
         "uncertainty",
         "paired",
         "psnr_vs_seconds",
-        "psnr_vs_evaluations",
+        "psnr_vs_passes",
         "hyperparameters",
         *(f"samples_{prior}" for prior in experiment.flows),
         "training",

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from flowprior.optim.problem import PATIENCE, Rows, Searched, SearchSettings, Stage, Terms, finite_rows
+from flowprior.optim.problem import PASSES, PATIENCE, Rows, Searched, SearchSettings, Stage, Terms, finite_rows
 from flowprior.optim.recorder import Recorder
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
@@ -46,7 +46,7 @@ def adam(stage: Stage, start: Tensor, settings: SearchSettings, recorder: Record
             finite &= finite_rows(gradient)
         # Without asking whether any row broke: the answer would make every step wait for a GPU.
         alive = alive & finite
-        spent[rows] += alive
+        spent[rows] += alive * (1 if last else PASSES)
         if recorder.wants(step):
             recorder.record(step, left.with_(terms, rows) if left else terms)
         kept = alive.reshape(-1, *[1] * (start.ndim - 1))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flowprior.optim.line_search import Line, advance, begin
-from flowprior.optim.problem import PATIENCE, Objective, Searched, SearchSettings, Stage, Terms, finite_rows
+from flowprior.optim.problem import PASSES, PATIENCE, Objective, Searched, SearchSettings, Stage, Terms, finite_rows
 from flowprior.optim.recorder import Recorder
 
 _ALL = slice(None)
@@ -55,7 +55,7 @@ def lbfgs(stage: Stage, start: Tensor, settings: SearchSettings, recorder: Recor
     terms, gradient = _evaluate(objective, start, _ALL)
     kept = Terms(*(entry.detach().clone() for entry in terms))
     alive = torch.isfinite(kept.loss) & finite_rows(gradient)
-    spent = alive.float()
+    spent = PASSES * alive.float()
     recorder.record(0, kept)
     converged = alive & (gradient.flatten(1).abs().amax(1) == 0)
     now = _first(start, kept.loss, gradient, settings).at(alive & (gradient.flatten(1).abs().amax(1) > 0))
@@ -67,7 +67,7 @@ def lbfgs(stage: Stage, start: Tensor, settings: SearchSettings, recorder: Recor
         trial = now.x + now.line.trial[:, None].to(now.x) * now.direction
         terms, gradient = _evaluate(objective, trial.reshape(-1, *start.shape[1:]), now.rows)
         gradient = gradient.flatten(1)
-        spent[now.rows] += 1
+        spent[now.rows] += PASSES
         slope = _dot(gradient, now.direction)
         line, accept, fail = advance(now.line, now.value, now.slope, terms.loss.double(), slope, epsilon)
         now = now._replace(line=line)
@@ -89,7 +89,7 @@ def lbfgs(stage: Stage, start: Tensor, settings: SearchSettings, recorder: Recor
         recorder.progress(done)
     recorder.record(done, kept)
     recorder.progress(stage.steps)
-    return Searched(iterates, kept.images, alive, converged, spent, int(spent.max()) if len(spent) else 0)
+    return Searched(iterates, kept.images, alive, converged, spent, int(spent.max()) // PASSES if len(spent) else 0)
 
 
 def _evaluate(objective: Objective, x: Tensor, rows: Tensor | slice) -> tuple[Terms, Tensor]:

@@ -33,7 +33,7 @@ def minimise(stages: Sequence[Stage], start: Tensor, settings: SearchSettings, r
         now = optimise(stage, found.iterates, settings, recorder)
         now = now._replace(steps=found.steps + now.steps)
         if bool(found.alive.all()):
-            found = now._replace(evaluations=found.evaluations + now.evaluations)
+            found = now._replace(passes=found.passes + now.passes)
             continue
         # A row that diverged in an earlier stage stays where that left it.
         rows = found.alive.reshape(-1, *[1] * (start.ndim - 1))
@@ -42,7 +42,7 @@ def minimise(stages: Sequence[Stage], start: Tensor, settings: SearchSettings, r
             torch.where(found.alive.reshape(-1, 1, 1, 1), now.images, found.images),
             found.alive & now.alive,
             found.alive & now.converged,
-            found.evaluations + found.alive * now.evaluations,
+            found.passes + found.alive * now.passes,
             now.steps,
         )
     return found

@@ -11,6 +11,8 @@ from torch import Tensor
 from flowprior.precision import Precision
 from flowprior.registry import SettingsModel
 
+#: Passes of an evaluation with its gradient: forward and backward.
+PASSES = 2
 #: Steps over which progress is judged.
 PATIENCE = 10
 #: The tolerance by which searches of a fixed number of steps are judged.
@@ -102,7 +104,7 @@ class Searched(NamedTuple):
         images: what they stand for (N, C, H, W), not clipped.
         alive: which rows stayed finite (N,).
         converged: which rows would gain no more than the tolerance (N,).
-        evaluations: network evaluations, per row (N,).
+        passes: through the objective per row, forward and backward (N,).
         steps: those of the row that took longest, without the last where it had no gradient.
     """
 
@@ -110,5 +112,5 @@ class Searched(NamedTuple):
     images: Tensor
     alive: Tensor
     converged: Tensor
-    evaluations: Tensor
+    passes: Tensor
     steps: int

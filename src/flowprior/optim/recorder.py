@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from flowprior.optim.problem import Terms
+from flowprior.optim.problem import PASSES, Terms
 
 #: From images (N, C, H, W) to named values per image (N,); called at recorded steps, outside the clock.
 Observer = Callable[[Tensor], dict[str, Tensor]]
@@ -22,12 +22,12 @@ class Trace:
     """What was seen on the way, at T recorded steps of N images.
 
     Attributes:
-        evaluations: network evaluations per image so far (T,).
+        passes: through the network per image so far, forward and backward (T,).
         seconds: time so far, of the whole batch (T,).
         values: name -> (T, N): "loss", "data_fit", "neg_log_prob", and whatever the observer named.
     """
 
-    evaluations: Tensor
+    passes: Tensor
     seconds: Tensor
     values: dict[str, Tensor] = field(default_factory=dict)
 
@@ -98,7 +98,7 @@ class Recorder:
         """What was recorded."""
         steps, seconds = zip(*self._at, strict=True)
         return Trace(
-            torch.tensor(steps, dtype=torch.float32),
+            PASSES * torch.tensor(steps, dtype=torch.float32),
             torch.tensor(seconds),
             {name: torch.stack(values) for name, values in self._values.items()},
         )

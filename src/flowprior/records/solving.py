@@ -142,7 +142,7 @@ def quality(images: pd.DataFrame, seed: int) -> dict[str, Any]:
     return {
         **{name: value for name, value in means.items() if not name.endswith("_std")},
         "seconds_per_image": images["seconds"].mean(),
-        "evaluations": images["evaluations"].mean(),
+        "passes": images["passes"].mean(),
         "n": len(images),
         "n_diverged": int(diverged(images).sum()),
         **({"converged": float(images["converged"].mean())} if "converged" in images else {}),
@@ -150,13 +150,13 @@ def quality(images: pd.DataFrame, seed: int) -> dict[str, Any]:
 
 
 def mean_curves(traces: pd.DataFrame | None) -> dict[str, Curve]:
-    """Means over the images against the number of network evaluations; nothing for a method without steps."""
-    if traces is None or traces["evaluations"].nunique() < 2:
+    """Means over the images against the number of network passes; nothing for a method without steps."""
+    if traces is None or traces["passes"].nunique() < 2:
         return {}
     names = (CHOSEN_BY, "loss", "data_fit", "neg_log_prob")
-    means = means_along(traces, ("evaluations", *names))
+    means = means_along(traces, ("passes", *names))
     # Images that stopped early make steps of a part; of two within one step the later counts.
-    means = means.groupby(means["evaluations"].round().astype(int)).last()
+    means = means.groupby(means["passes"].round().astype(int)).last()
     curves = {
         f"trace/{name}": thinned(list(zip(means.index.tolist(), means[name].tolist(), strict=True))) for name in names
     }
@@ -190,7 +190,7 @@ def write_history(trace: pd.DataFrame, target: Path) -> None:
 
 def _table(images: pd.DataFrame) -> pd.DataFrame:
     told = [one.name for one in known(images) if one.name in images]
-    return images[["image", *told, "seconds", "evaluations", "status"]]
+    return images[["image", *told, "seconds", "passes", "status"]]
 
 
 def _compared(images: pd.DataFrame) -> list[str]:

@@ -17,7 +17,7 @@ from flowprior.report.results import Results
 from flowprior.report.style import TEXT_WIDTH, legend, message, new_figure
 
 #: What the cost axis is called.
-COSTS = {"seconds": "seconds per image", "evaluations": "network evaluations per image"}
+COSTS = {"seconds": "seconds per image", "passes": "network passes per image"}
 #: Decibels shown below the best curve; a start far below would squeeze the rest.
 _SHOWN = 16.0
 
@@ -60,7 +60,7 @@ def cost_figure(results: Results, cost: str) -> Figure:
 
     Args:
         results: of an experiment.
-        cost: "seconds" or "evaluations".
+        cost: "seconds" or "passes".
     """
     tasks = [task for task in results.experiment.tasks if results.lines_on(task)]
     columns = min(max(len(tasks), 1), 2)
@@ -89,13 +89,13 @@ def _draw(axis: Axes, results: Results, task: str, line: Line, cost: str) -> flo
     """Draw one method; returns its best mean PSNR."""
     chosen = results.selected(task, line) or {}
     curve = cost_curve(results.traces_of(task, line, str(chosen["setting"])))
-    # The time axis has no place for what cost nothing; evaluations begin with none: what the start alone gives.
-    curve = curve[curve[cost] >= (0 if cost == "evaluations" else 1e-9)]
+    # The time axis has no place for what cost nothing; passes begin with none: what the start alone gives.
+    curve = curve[curve[cost] >= (0 if cost == "passes" else 1e-9)]
     style: dict[str, Any] = {"color": line.colour, "marker": line.marker}
     if len(curve) > 1:
         axis.plot(curve[cost], curve[CHOSEN_BY], markevery=[len(curve) - 1], **style)
         return float(curve[CHOSEN_BY].max())
-    spent = chosen["evaluations" if cost == "evaluations" else "seconds_per_image"]
+    spent = chosen["passes" if cost == "passes" else "seconds_per_image"]
     if np.isfinite(spent) and spent > 0:
         axis.plot([spent], [chosen[CHOSEN_BY]], linestyle="none", markersize=6, **style)
     else:
@@ -104,8 +104,8 @@ def _draw(axis: Axes, results: Results, task: str, line: Line, cost: str) -> flo
 
 
 def _scale(axis: Axes, cost: str) -> None:
-    """Logarithmic, with plain numbers; evaluations from none on."""
-    if cost != "evaluations":
+    """Logarithmic, with plain numbers; passes from none on."""
+    if cost != "passes":
         axis.set_xscale("log")
         _plain_ticks(axis)
         return

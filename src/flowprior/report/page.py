@@ -89,7 +89,7 @@ def write_figures(results: Results, reconstructions: list[Grid], certain: list[G
         "uncertainty": lambda: uncertainty.uncertainty_figure(certain),
         "paired": lambda: figures.paired_figure(results),
         "psnr_vs_seconds": lambda: figures.cost_figure(results, "seconds"),
-        "psnr_vs_evaluations": lambda: figures.cost_figure(results, "evaluations"),
+        "psnr_vs_passes": lambda: figures.cost_figure(results, "passes"),
         "hyperparameters": lambda: sweeps.hyperparameter_figure(results),
         "training": lambda: priors.training_figure(results),
         **{

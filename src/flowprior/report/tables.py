@@ -17,7 +17,7 @@ from flowprior.report.results import Results
 _FIRST = [
     *("task", "method", "prior", "setting", "n", "n_diverged"),
     *(f"{name}{part}" for name in ("psnr", "ssim") for part in ("", "_std", "_low", "_high")),
-    *("seconds_per_image", "evaluations", "coverage", "crps", "converged"),
+    *("seconds_per_image", "passes", "coverage", "crps", "converged"),
 ]
 
 

@@ -60,7 +60,7 @@ def results_view(results: Results) -> list[View]:
                     "paper": _beside(paper, entry),
                     "oracle": _beside(oracle, entry),
                     "seconds": duration(entry["seconds_per_image"]),
-                    "evaluations": count(entry["evaluations"]),
+                    "passes": count(entry["passes"]),
                     "n": int(entry["n"]),
                     "n_diverged": int(entry["n_diverged"]),
                     "n_unconverged": _unconverged(entry),

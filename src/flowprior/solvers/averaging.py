@@ -19,7 +19,7 @@ def averaged(copies: int, context: Context, search: Callable[[Context], Result])
         search: given a context for all rows, gives a result with `copies` rows per image.
 
     Returns:
-        One row per image: images averaged, evaluations added up, diverged if any copy was, converged if all have. The
+        One row per image: images averaged, passes added up, diverged if any copy was, converged if all have. The
         posterior of an image is the mixture of its copies': samples side by side, variances added to the variance
         between copies.
     """
@@ -38,10 +38,10 @@ def averaged(copies: int, context: Context, search: Callable[[Context], Result])
         _mean(result.images, copies),
         tuple("ok" if all(entry == "ok" for entry in group) else "diverged" for group in statuses),
         result.converged.reshape(-1, copies).all(1),
-        copies * _mean(result.evaluations, copies),
+        copies * _mean(result.passes, copies),
         result.seconds,
         Trace(
-            trace.evaluations * copies,
+            trace.passes * copies,
             trace.seconds,
             {name: _mean(value.T, copies).T for name, value in trace.values.items()},
         ),

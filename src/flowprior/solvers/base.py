@@ -31,7 +31,8 @@ class Result:
         status: "ok" or "diverged", one per image; a diverged image is its last finite iterate, or black.
         converged: whether a search would have gained no more than its tolerance (N,), bool, on the CPU; where not, more
             steps would change the image. A closed form has converged, a diverged image has not.
-        evaluations: network evaluations per image (forward and backward count as one) (N,).
+        passes: through the network per image, forward and backward each counted, and each of those that a model of
+            several networks or steps takes (`flowprior.models.capabilities.passes_of`) (N,).
         seconds: time that the batch took, observer excluded.
         trace: the way there.
         std: standard deviation of each value's posterior around `images` (N, C, H, W), where the method has one.
@@ -41,7 +42,7 @@ class Result:
     images: Tensor
     status: tuple[str, ...]
     converged: Tensor
-    evaluations: Tensor
+    passes: Tensor
     seconds: float
     trace: Trace
     std: Tensor | None = None
@@ -151,7 +152,7 @@ def solve(
         **settings: the solver's own settings; see its `Settings`.
 
     Returns:
-        Images in [0, 1], status per image, evaluations, seconds and trace.
+        Images in [0, 1], status per image, passes, seconds and trace.
 
     Raises:
         UnknownNameError: no such solver, naming the nearest.
@@ -183,7 +184,7 @@ def _nothing(operator: Operator, y: Tensor) -> Result:
 
 
 def _without(result: Result, good: Tensor) -> Result:
-    """A result in which images without a measurement are black and diverged, without evaluations and certainty."""
+    """A result in which images without a measurement are black and diverged, without passes and certainty."""
     kept = good.cpu()
 
     def only(values: Tensor, other: float) -> Tensor:
@@ -196,7 +197,7 @@ def _without(result: Result, good: Tensor) -> Result:
         images=only(result.images, 0.0),
         status=tuple(said if fine else "diverged" for said, fine in zip(result.status, kept.tolist(), strict=True)),
         converged=result.converged & kept,
-        evaluations=only(result.evaluations, 0.0),
+        passes=only(result.passes, 0.0),
         trace=replace(trace, values={name: only(seen.T, math.nan).T for name, seen in trace.values.items()}),
         std=None if result.std is None else only(result.std, math.nan),
         samples=None if result.samples is None else only(result.samples, math.nan),
@@ -218,7 +219,7 @@ def _check_prior(solver: Solver, prior: Any, operator: Operator) -> None:
 
 
 def closed_form_result(images: Tensor, started: float, context: Context) -> Result:
-    """A result without iterations: one recorded step, no network evaluations.
+    """A result without iterations: one recorded step, no network passes.
 
     Args:
         images: the reconstructions, not yet clipped.

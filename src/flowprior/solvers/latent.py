@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from flowprior.models.capabilities import Decodes
+from flowprior.models.capabilities import Decodes, passes_of
 from flowprior.models.evaluator import evaluator, latent_sizes
 from flowprior.operators.base import Operator
 from flowprior.optim.problem import Rows, SearchSettings, Terms
@@ -85,11 +85,16 @@ class LatentSolver(Solver):
         stages = stages_of(objective, settings, coarse_stages(latent_sizes(prior), settings.coarse_steps))
         with evaluator(prior, precision=settings.precision, kernel=context.kernel) as asked:
             started = time.perf_counter()
-            start = spread
-            if settings.start == "pseudo_inverse":
+            start, network = spread, passes_of(prior)
+            encoded = settings.start == "pseudo_inverse"
+            if encoded:
                 with torch.no_grad():
                     start = spread + asked.forward(operator.A_dagger(many).clamp(0, 1))[0]
-            return averaged(copies, context, lambda rows: search(stages, start, settings, rows, finish, started))
+            return averaged(
+                copies,
+                context,
+                lambda rows: search(stages, start, settings, rows, finish, started, network, network * encoded),
+            )
 
 
 def squared_norm(z: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from flowprior.errors import FlowpriorError
-from flowprior.models.capabilities import Density
+from flowprior.models.capabilities import Density, passes_of
 from flowprior.models.evaluator import evaluator
 from flowprior.models.flows.base import Evaluator
 from flowprior.models.gaussian import MAX_DIMENSIONS
@@ -111,7 +111,12 @@ class MAP(Solver):
             if first == "zero_latent" and copies > 1:
                 # Of each copy's own prior: the mirror image of G(0).
                 start = _mirrored(start, mirror)
-            return averaged(copies, context, lambda rows: search(stages, start, settings, rows, finish, started))
+            network, decoded = passes_of(prior), first == "zero_latent"
+            return averaged(
+                copies,
+                context,
+                lambda rows: search(stages, start, settings, rows, finish, started, network, network * decoded),
+            )
 
     def _first(self, operator: Operator) -> str:
         """How the search begins; the default where a covariance can be had."""

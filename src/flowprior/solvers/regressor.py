@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from flowprior.models.capabilities import Solves
+from flowprior.models.capabilities import Solves, passes_of
 from flowprior.operators.base import Operator
 from flowprior.registry import SettingsModel
 from flowprior.solvers.base import Context, Result, Solver, closed_form_result
@@ -35,6 +35,6 @@ class RegressorSolver(Solver):
         result = closed_form_result(images, started, context)
         return replace(
             result,
-            evaluations=torch.ones(len(y)),
-            trace=replace(result.trace, evaluations=torch.ones(1)),
+            passes=torch.full((len(y),), float(passes_of(prior))),
+            trace=replace(result.trace, passes=torch.full((1,), float(passes_of(prior)))),
         )

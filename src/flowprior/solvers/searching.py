@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -19,6 +20,8 @@ def search(
     context: Context,
     finish: Callable[[Tensor], Tensor] = lambda images: images,
     started: float | None = None,
+    network: int = 1,
+    begun: int = 0,
 ) -> Result:
     """Minimise an objective from a start, every row by itself; see `flowprior.optim.minimise`.
 
@@ -29,18 +32,21 @@ def search(
         context: observer and progress.
         finish: applied to images of all rows before they are recorded and returned.
         started: `time.perf_counter()` when work on the start began; default: now.
+        network: passes that one pass through the objective takes (`flowprior.models.capabilities.passes_of`).
+        begun: passes that the start took.
 
     Returns:
         The last iterates as images in [0, 1], with their trace; a row that broke off is "diverged".
     """
     recorder = Recorder(settings.steps, finish, context.observer, context.progress, started)
     found = minimise(stages, start, settings, recorder)
+    trace = recorder.trace()
     status = tuple("ok" if good else "diverged" for good in found.alive.tolist())
     return Result(
         finish(found.images).clamp(0, 1),
         status,
         (found.converged & found.alive).cpu(),
-        found.evaluations.cpu(),
+        begun + network * found.passes.cpu(),
         recorder.seconds(),
-        recorder.trace(),
+        replace(trace, passes=begun + network * trace.passes),
     )
