@@ -20,7 +20,7 @@ from flowprior.experiment.plan import (
 )
 from flowprior.progress import ERROR_SUFFIX
 from flowprior.provenance.invocation import Invocation
-from flowprior.experiment.artefacts import LEAVES, PREPARED as PREPARED_FILES
+from flowprior.experiment.artefacts import LEAVES, PREPARED as PREPARED_FILES, folders
 from flowprior.experiment.layout import Layout, figure_names, table_names
 
 # For the jobs' processes. Tensors of megabytes come and go thousands of times: glibc should keep their memory instead
@@ -163,6 +163,12 @@ def check_before_jobs():
         from flowprior.experiment.feasible import check_feasible
 
         check_feasible(EXPERIMENT)
+
+
+def make_folders():
+    """Every folder that DVC has as an output, though no job of this experiment may fill it."""
+    for name in folders():
+        (Path(RESULTS) / name).mkdir(parents=True, exist_ok=True)
 
 
 def remember_this_call():
