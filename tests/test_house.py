@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[1] / "src"
 #: Workspaces of the package from the most general to the most special; one may import those that stand before it.
 ROOMS = (
     *("errors", "files", "fingerprint", "precision", "parallel", "randomness", "registry", "strict_yaml", "tensors"),
-    *("device", "progress", "images", "evaluation", "operators", "optim", "models", "training", "solvers"),
+    *("device", "progress", "images", "evaluation", "operators", "optim", "models", "training", "solvers", "studies"),
     *("experiment", "provenance", "report", "records", "tracking", "cli"),
 )
 #: A model's loss and data order are its own: it says how it is trained.

@@ -10,6 +10,7 @@ from flowprior.errors import USER_ERROR_STATUS, one_line_errors
 from flowprior.images import listing, raw_files, raw_settings, source_of
 from flowprior.experiment.loading import experiment_from, merged
 from flowprior.experiment.params import NO_PRIOR
+from flowprior.experiment.pieces import study_facts
 from flowprior.experiment.plan import (
     SOLVED_SPLITS,
     check_names,
@@ -155,6 +156,39 @@ def prior_files(wildcards):
         "config": layout.trained(training, "config").as_posix(),
         **moments,
     }
+
+
+def study_files(wildcards):
+    """What a study looks at: rows of all reconstructions, or a model and test images, or nothing."""
+    facts = study_facts(EXPERIMENT.studies[wildcards.study].study)
+    prior = EXPERIMENT.prior_of_study(wildcards.study)
+    rows = {"rows": rules.evaluate.output.rows} if facts.reads_rows else {}
+    if prior == NO_PRIOR:
+        return rows
+    images = {
+        "images": rules.prepare.output.test,
+        "manifest": rules.prepare.output.manifest,
+    }
+    layout, training = Layout(EXPERIMENT), EXPERIMENT.training_of(prior, "")
+    model = {
+        name: layout.trained(training, name).as_posix()
+        for name in ("weights", "config")
+    }
+    return {**rows, **images, **model}
+
+
+def study_tasks(wildcards):
+    """The tasks, for a study of rows; another is not made again when one changes."""
+    facts = study_facts(EXPERIMENT.studies[wildcards.study].study)
+    tasks = EXPERIMENT.tasks if facts.reads_rows else {}
+    return {name: settled(task.model_dump()) for name, task in tasks.items()}
+
+
+def every_study(name):
+    """The files of one kind of all studies."""
+    return [
+        rules.study.output[name].format(study=study) for study in EXPERIMENT.studies
+    ]
 
 
 def check_before_jobs():

@@ -15,6 +15,7 @@ rule report:
         ),
         reconstructions=every_job(rules.reconstruct.output.images),
         maps=every_job(rules.reconstruct.output.maps),
+        studies=every_study("figure"),
         images=rules.prepare.output.test,
         manifest=rules.prepare.output.manifest,
     output:

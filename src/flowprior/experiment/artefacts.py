@@ -86,6 +86,8 @@ LEAVES: Mapping[str, Leaves] = MappingProxyType(
             ("rows", "images", "maps"),
         ),
         "evaluate": Leaves("evaluate", "", _EVALUATED, ("rows", "traces", "summary", "paired", "metrics")),
+        # In the stage of the evaluation: some read its rows.
+        "study": Leaves("evaluate", "studies/{study}.", {"table": "csv", "figure": "png", "vector": "pdf"}, ("table",)),
         "report": Leaves(
             "report", "", {"page": "report.html", "provenance": "provenance.json", "settings": "settings.yaml"}
         ),

@@ -16,6 +16,7 @@ from flowprior.experiment.params import Experiment
 from flowprior.experiment.plan import fetched
 from flowprior.images.registry import source_of
 from flowprior.operators.base import Operator
+from flowprior.studies.registry import REGISTRY as STUDIES
 
 _CHANNELS = 3
 
@@ -32,6 +33,9 @@ def check_feasible(experiment: Experiment) -> None:
     for name, prior in experiment.priors.items():
         with _named(f"prior '{name}'"), torch.device("meta"):
             models.REGISTRY.get(prior.model)(shape, models.REGISTRY.settings(prior.model, prior.settings))
+    for name, asked in experiment.studies.items():
+        with _named(f"study '{name}'"):
+            STUDIES.settings(asked.study, asked.settings)
     for method in experiment.methods:
         solver = experiment.solver_of(method)
         experiment.priors_of(method)

@@ -37,6 +37,11 @@ class Step(NamedTuple):
         return cls("train_for_task", {"prior": training.prior, "task": training.task})
 
     @classmethod
+    def study(cls, name: str) -> Step:
+        """The job that answers a study."""
+        return cls("study", {"study": name})
+
+    @classmethod
     def solving(cls, job: Job) -> Step:
         """A job of reconstruction."""
         return cls("reconstruct", {name: str(value) for name, value in job._asdict().items()})
@@ -92,6 +97,10 @@ class Layout:
         """The settings as they were resolved, for `snakemake --configfile`."""
         return self.left(Step("report", {}), "settings")
 
+    def study(self, study: str, name: str) -> Path:
+        """A study's `table`, `figure` or `vector` (the figure as PDF)."""
+        return self.left(Step.study(study), name)
+
     def evaluated(self, name: str) -> Path:
         """`rows`, `traces`, `summary`, `paired`, `metrics` or a plot's table of the whole experiment."""
         return self.left(Step("evaluate", {}), name)
@@ -142,7 +151,7 @@ class Layout:
         steps += [Step("fit", {"prior": prior}) for prior in fitted_priors(experiment)]
         steps += [Step("measure", {"task": task, "split": split}) for task, split in self.measured()]
         steps += [Step.solving(job) for job in solved]
-        return [*steps, Step("evaluate", {})]
+        return [*steps, Step("evaluate", {}), *(Step.study(name) for name in experiment.studies)]
 
     def measured(self) -> list[tuple[str, str]]:
         """(task, split) of every measurement: those that a method solves, and the test images', which are shown."""

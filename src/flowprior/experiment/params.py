@@ -118,6 +118,14 @@ class MethodSettings(SettingsModel):
         return value
 
 
+class StudySettings(SettingsModel):
+    """A question to the experiment's models or rows, answered by a table and a figure."""
+
+    study: str = Field(description="registered study")
+    settings: dict[str, Any] = Field(default_factory=dict, description="the study's own settings")
+    prior: str | None = Field(None, description="model that it asks; null: the first that can what it needs")
+
+
 class Point(NamedTuple):
     """One setting of a method on a task."""
 
@@ -140,6 +148,9 @@ class Experiment(SettingsModel):
     )
     tasks: dict[str, TaskSettings] = Field(description="name -> operator and noise")
     methods: dict[str, MethodSettings] = Field(description="name -> solver, settings and sweep")
+    studies: dict[str, StudySettings] = Field(
+        default_factory=dict, description="name -> a question beside the tables, with a figure of its own"
+    )
     validation_images: int = Field(32, ge=1, description="images on which settings are selected")
     test_images: int = Field(64, ge=1, description="images on which everything is reported")
     batch: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
@@ -199,6 +210,28 @@ class Experiment(SettingsModel):
                 f"({', '.join(self.priors) or 'there are none'}); add one under 'models', or leave the method out"
             )
         return found
+
+    def prior_of_study(self, study: str) -> str:
+        """The model that a study asks; `NO_PRIOR` where it asks none.
+
+        Raises:
+            FlowpriorError: no model of the experiment, or not the named one, can what the study needs.
+        """
+        from flowprior.experiment.pieces import model_facts, study_facts
+
+        asked = self.studies[study]
+        needs = study_facts(asked.study).needs
+        if needs is None:
+            return NO_PRIOR
+        able = [name for name, prior in self.priors.items() if needs in model_facts(prior.model).gives]
+        if asked.prior is not None and asked.prior not in able:
+            raise FlowpriorError(
+                f"study '{study}' needs a model that is {needs}, and '{asked.prior}' is none; "
+                f"name one of: {', '.join(able) or 'there is none'}"
+            )
+        if not able:
+            raise FlowpriorError(f"study '{study}' needs a model that is {needs}; add one under 'models'")
+        return asked.prior or able[0]
 
     @property
     def flows(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from flowprior import models, operators, solvers
 from flowprior.models.capabilities import capabilities_of
+from flowprior.studies.registry import REGISTRY as STUDIES
 
 PIECES = Path(__file__).with_name("pieces.json")
 
@@ -60,6 +61,19 @@ class ModelFacts:
     training: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class StudyFacts:
+    """What a study says of itself.
+
+    Attributes:
+        needs: name of the protocol that its model must have; None: it asks no model.
+        reads_rows: whether it reads the rows of all reconstructions.
+    """
+
+    needs: str | None = None
+    reads_rows: bool = False
+
+
 @cache
 def index() -> dict[str, dict[str, Any]]:
     """The content of `pieces.json`."""
@@ -84,6 +98,12 @@ def model_facts(name: str) -> ModelFacts:
     return ModelFacts(**found) if found is not None else facts_of_model(models.REGISTRY.get(name))
 
 
+def study_facts(name: str) -> StudyFacts:
+    """Facts of a registered study."""
+    found = index()["facts"].get("study", {}).get(name)
+    return StudyFacts(**found) if found is not None else facts_of_study(STUDIES.get(name))
+
+
 def facts_of_operator(cls: Any) -> OperatorFacts:
     """Facts as the class states them."""
     return OperatorFacts(cls.pictures)
@@ -92,6 +112,11 @@ def facts_of_operator(cls: Any) -> OperatorFacts:
 def facts_of_solver(cls: Any) -> SolverFacts:
     """Facts as the class states them."""
     return SolverFacts(cls.needs.__name__ if cls.needs else None, cls.baseline, dict(cls.requires))
+
+
+def facts_of_study(cls: Any) -> StudyFacts:
+    """Facts as the class states them."""
+    return StudyFacts(cls.needs.__name__ if cls.needs else None, cls.reads_rows)
 
 
 def facts_of_model(cls: Any) -> ModelFacts:

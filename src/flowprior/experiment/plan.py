@@ -96,6 +96,7 @@ def check_names(experiment: Experiment) -> None:
         ("prior", experiment.priors),
         ("task", experiment.tasks),
         ("method", experiment.methods),
+        ("study", experiment.studies),
     ):
         for name in names:
             if not _NAME.fullmatch(name):

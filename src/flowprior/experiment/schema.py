@@ -14,8 +14,16 @@ import jsonschema
 
 from flowprior import images, models, operators, solvers
 from flowprior.errors import FlowpriorError, UnknownNameError, unknown_name_message
-from flowprior.experiment.pieces import facts_of_model, facts_of_operator, facts_of_solver, index, operator_facts
+from flowprior.experiment.pieces import (
+    facts_of_model,
+    facts_of_operator,
+    facts_of_solver,
+    facts_of_study,
+    index,
+    operator_facts,
+)
 from flowprior.models import flows
+from flowprior.studies.registry import REGISTRY as STUDIES
 
 if TYPE_CHECKING:
     from flowprior.experiment.params import Experiment
@@ -25,6 +33,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "model": models.TRAINED,
     "operator": operators.REGISTRY,
     "solver": solvers.REGISTRY,
+    "study": STUDIES,
 }
 
 
@@ -39,6 +48,7 @@ def generate_index() -> dict[str, dict[str, Any]]:
         "operator": {name: asdict(facts_of_operator(operators.REGISTRY.get(name))) for name in operators.names()},
         "solver": {name: asdict(facts_of_solver(solvers.REGISTRY.get(name))) for name in solvers.names()},
         "model": {name: asdict(facts_of_model(models.REGISTRY.get(name))) for name in models.names()},
+        "study": {name: asdict(facts_of_study(STUDIES.get(name))) for name in STUDIES.names()},
     }
     return {**generate_pieces(), "facts": facts}
 
@@ -57,7 +67,7 @@ def generate_schema() -> dict[str, Any]:
     for kind, pieces in generate_pieces().items():
         for name, piece in pieces.items():
             definitions[f"{kind}_{name}"] = piece
-    for model, kind in (("PriorSettings", "model"), ("TaskSettings", "operator")):
+    for model, kind in (("PriorSettings", "model"), ("TaskSettings", "operator"), ("StudySettings", "study")):
         definitions[model]["properties"][kind]["enum"] = list(REGISTRIES[kind].names())
         definitions[model]["allOf"] = [
             {
@@ -127,6 +137,9 @@ def check_pieces(experiment: Experiment) -> None:
             raise FlowpriorError(
                 f"task '{name}': as_image is true, but '{problem.operator}' measures no picture; leave it out"
             )
+    for name, study in experiment.studies.items():
+        check_settings("study", study.study, study.settings, f"study '{name}'")
+        experiment.prior_of_study(name)
     for method in experiment.methods:
         solver = experiment.solver_of(method)
         check_settings("solver", solver, {}, f"method '{method}'")

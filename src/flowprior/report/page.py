@@ -24,6 +24,7 @@ from flowprior.report.grids import Grid
 from flowprior.report.measured import LEAST_NORM
 from flowprior.report.results import Results, load
 from flowprior.report.uncertainty import Group
+from flowprior.studies.registry import REGISTRY as STUDIES
 
 
 def build(
@@ -139,11 +140,26 @@ def render(results: Results, reconstructions: list[Grid], certain: list[Group], 
         certainty=views.certainty_view(results),
         metrics=results.metrics,
         grids=[_grid_view(grid) for grid in reconstructions],
+        studies=_studies_view(results),
         flows=views.flows_view(results),
         provenance=origins.provenance_view(results, provenance),
         diverged=int(results.summary.loc[results.summary["selected_by"] == "validation", "n_diverged"].sum()),
         figure=lambda name: _data_uri(results.layout.figure(name).with_suffix(".png").read_bytes()),
     )
+
+
+def _studies_view(results: Results) -> list[dict[str, str]]:
+    """Name, caption and figure of every study that has been made."""
+    made = {name: results.layout.study(name, "figure") for name in results.experiment.studies}
+    return [
+        {
+            "name": name,
+            "caption": STUDIES.get(results.experiment.studies[name].study).caption,
+            "source": _data_uri(figure.read_bytes()),
+        }
+        for name, figure in made.items()
+        if figure.exists()
+    ]
 
 
 def _grid_view(grid: Grid) -> dict[str, Any]:

@@ -1,0 +1,22 @@
+"""Every study by its name. To add one: its file, and its line here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flowprior.registry import Registry
+
+if TYPE_CHECKING:
+    from flowprior.studies.base import Study
+
+REGISTRY: Registry[Study] = Registry(
+    "study",
+    {
+        "curves": "flowprior.studies.curves:Curves",
+        "jacobian_spectrum": "flowprior.studies.jacobian:JacobianSpectrum",
+        "steps_in_latents": "flowprior.studies.directions:StepsInLatents",
+        "linear_bounds": "flowprior.studies.linear_bounds:LinearBounds",
+        "planar_flow": "flowprior.studies.planar:PlanarFlow",
+        "likelihoods": "flowprior.studies.likelihoods:Likelihoods",
+    },
+)
