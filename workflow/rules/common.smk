@@ -178,9 +178,9 @@ def study_files(wildcards):
 
 
 def study_tasks(wildcards):
-    """The tasks, for a study of rows; another is not made again when one changes."""
+    """The tasks, for a study that takes them; another is not made again when one changes."""
     facts = study_facts(EXPERIMENT.studies[wildcards.study].study)
-    tasks = EXPERIMENT.tasks if facts.reads_rows else {}
+    tasks = EXPERIMENT.tasks if facts.reads_tasks else {}
     return {name: settled(task.model_dump()) for name, task in tasks.items()}
 
 

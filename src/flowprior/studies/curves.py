@@ -49,6 +49,7 @@ class Curves(Study):
     name = "curves"
     caption = "Means over test images with 95 % intervals; hollow markers: as published, on other images."
     reads_rows = True
+    reads_tasks = True
 
     class Settings(SettingsModel):
         """Settings of `curves`."""
