@@ -77,6 +77,28 @@ def _unconverged(entry: Mapping[str, Any]) -> int:
     return 0 if math.isnan(share) else round(int(entry["n"]) * (1 - share))
 
 
+def sets_view(results: Results) -> list[View]:
+    """The metrics that settings are chosen by and the next on each set of test images, one group per task."""
+    sets, shown = ["test", *results.experiment.test_sets], results.metrics[:2]
+    groups = []
+    for task, entries in results.sets.groupby("task", sort=False):
+        tops = {(name, one.name): best(_on(entries, name), one) for name in sets for one in shown}
+        rows = []
+        for line in results.lines_on(str(task)):
+            own = entries[(entries["method"] == line.method) & (entries["prior"] == line.prior)]
+            found = [(name, next(iter(_on(own, name)), None)) for name in sets]
+            cells = [entry and _mean(one, entry, tops[name, one.name]) for name, entry in found for one in shown]
+            rows.append({"method": line.label, "colour": line.colour, "cells": cells})
+        groups.append({"task": task, "rows": rows})
+    return groups
+
+
+def _on(entries: Any, name: str) -> list[View]:
+    return [
+        {str(key): value for key, value in one.items()} for one in entries[entries["set"] == name].to_dict("records")
+    ]
+
+
 def certainty_view(results: Results) -> list[View]:
     """Coverage and CRPS of the methods that give a posterior, per task; the smallest CRPS of each task is marked."""
     groups = []
