@@ -71,7 +71,15 @@ def small_model(name, seed=0, **settings):
 OPERATOR_SETTINGS = {
     "box_blur": [{"size": size} for size in (3, 1, 5, 7)],
     "center_mask": [{}, {"start": 0.5, "stop": 0.5}, {"start": 0.0, "stop": 0.6}, {"start": 0.0, "stop": 1.0}],
-    "gaussian_sensing": [{"measurements": 12}, {"measurements": 1}, {"measurements": 35, "seed": 5}],
+    "random_mask": [{}, {"missing": 0.0}, {"missing": 1.0}, {"missing": 0.3, "seed": 4}],
+    "half_mask": [{}, {"lost": "bottom", "missing": 0.3}, {"lost": "right", "missing": 1.0}, {"lost": "top"}],
+    "gaussian_sensing": [
+        {"measurements": 12},
+        {"measurements": 1},
+        {"measurements": 35, "seed": 5},
+        {"measurements": 20, "storage": "bfloat16"},
+    ],
+    "dct_sensing": [{"measurements": 12}, {"measurements": 1}, {"measurements": 35, "seed": 5}],
 }
 #: (operator, shape of its images, settings): images that are not square, in colour and grey.
 OPERATOR_CASES = [

@@ -80,7 +80,8 @@ def test_one_diverging_image_leaves_the_others_alone(solver):
     assert bool(torch.isfinite(result.images).all())
     good = solvers.solve(solver, operator, y[[0, 2]], prior_of(solver), keys=("a", "c"), **settings)
     torch.testing.assert_close(result.images[[0, 2]], good.images, rtol=0, atol=2e-4)
-    assert result.passes[1] < result.passes[0]
+    if solvers.REGISTRY.get(solver).needs is not None:
+        assert result.passes[1] < result.passes[0]
 
 
 def test_divergence_on_the_way_keeps_the_last_finite_iterate():

@@ -18,8 +18,11 @@ REGISTRY: Registry[Operator] = Registry(
         "identity": "flowprior.operators.identity:Identity",
         "box_blur": "flowprior.operators.box_blur:BoxBlur",
         "center_mask": "flowprior.operators.center_mask:CenterMask",
+        "random_mask": "flowprior.operators.random_mask:RandomMask",
+        "half_mask": "flowprior.operators.half_mask:HalfMask",
         "channel_mean": "flowprior.operators.channel_mean:ChannelMean",
         "gaussian_sensing": "flowprior.operators.gaussian_sensing:GaussianSensing",
+        "dct_sensing": "flowprior.operators.dct_sensing:DCTSensing",
     },
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,5 +52,5 @@ def measure_images(
         )
     x = to_float(pixels) if task.as_image else targets(pixels, names, bits, key)
     noise = keyed_rows(torch.randn, operator.measurement_shape, [(*key, task_name, name, "noise") for name in names])
-    y = operator.measure(x, task.noise_std, noise=noise)
+    y = operator.measure(x, task.noise_of(math.prod(operator.measurement_shape)), noise=noise)
     return at_depth(255 * y.clamp(0, 1), names, bits, (*key, task_name)) if task.as_image else y

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flowprior.registry import NoiseStd, SettingsModel
 
@@ -15,6 +16,27 @@ class TaskSettings(SettingsModel):
     operator: str = Field(description="registered operator")
     settings: dict[str, Any] = Field(default_factory=dict, description="the operator's own settings")
     noise_std: NoiseStd = Field(0.0, ge=0, description="standard deviation of the Gaussian noise, on values in [0, 1]")
+    noise_norm: float | None = Field(
+        None,
+        ge=0,
+        description="expected length of the noise of one measurement, in place of noise_std: it is spread over all its "
+        "numbers, sigma = noise_norm / sqrt(m) (Asim et al. 2020)",
+    )
     as_image: bool = Field(
         False, description="the measurement is an image like the others: clipped to [0, 1], quantised below 8 bits"
     )
+
+    @model_validator(mode="after")
+    def _one_size_of_noise(self) -> Self:
+        if self.noise_norm is not None and self.noise_std:
+            raise ValueError("noise_std and noise_norm are two sizes of one noise; give one of them")
+        return self
+
+    def noise_of(self, numbers: int) -> float:
+        """Standard deviation of the noise where a measurement has so many numbers.
+
+        Example:
+            >>> TaskSettings(operator="identity", noise_norm=0.1).noise_of(100)
+            0.01
+        """
+        return self.noise_std if self.noise_norm is None else self.noise_norm / math.sqrt(numbers)

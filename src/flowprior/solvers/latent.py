@@ -20,15 +20,17 @@ from flowprior.optim.stages import coarse_stages, stages_of
 from flowprior.randomness import keyed_rows
 from flowprior.registry import SettingsModel
 from flowprior.solvers.averaging import averaged
-from flowprior.solvers.base import Context, Result, Solver
+from flowprior.solvers.base import Context, Result, Solver, solve
 from flowprior.solvers.searching import search
 
 
 class LatentSettings(SearchSettings):
     """Settings of every search over latents."""
 
-    start: Literal["origin", "pseudo_inverse"] = Field(
-        "origin", description="what the first latent is spread around: z = 0, or the latent of A_dagger y"
+    start: Literal["origin", "pseudo_inverse", "lasso_wavelet"] = Field(
+        "origin",
+        description="what the first latent is spread around: z = 0, or the latent of A_dagger y, or of what the Lasso "
+        "in wavelets makes of y",
     )
     init_std: float = Field(0.0, ge=0, description="standard deviation of the first latent's random part")
     init_norm: float | None = Field(
@@ -91,17 +93,25 @@ class LatentSolver(Solver):
         with evaluator(prior, precision=settings.precision, kernel=context.kernel) as asked:
             started = time.perf_counter()
             start, network = spread, passes_of(prior)
-            encoded = context.start is not None or settings.start == "pseudo_inverse"
+            encoded = context.start is not None or settings.start != "origin"
             if encoded:
                 _check_encodes(self.name, prior)
                 with torch.no_grad():
-                    near = operator.A_dagger(y) if context.start is None else context.start
+                    near = self._near(operator, y, context)
                     start = spread + asked.forward(near.clamp(0, 1).repeat_interleave(copies, dim=0))[0]
             return averaged(
                 copies,
                 context,
                 lambda rows: search(stages, start, settings, rows, finish, started, network, network * encoded),
             )
+
+    def _near(self, operator: Operator, y: Tensor, context: Context) -> Tensor:
+        """The images at whose latents the search begins."""
+        if context.start is not None:
+            return context.start
+        if self.settings.start == "lasso_wavelet":
+            return solve("lasso_wavelet", operator, y, memory=context.memory).images
+        return operator.A_dagger(y)
 
     def _spread(self, prior: Decodes, context: Context) -> Tensor:
         """The random part of each row's first latent (N * restarts, D)."""

@@ -19,6 +19,9 @@ REGISTRY: Registry[Solver] = Registry(
         "linear_mmse": "flowprior.solvers.linear_mmse:LinearMMSE",
         "linear_posterior": "flowprior.solvers.linear_posterior:LinearPosterior",
         "regressor": "flowprior.solvers.regressor:RegressorSolver",
+        "lasso_dct": "flowprior.solvers.lasso:LassoDCT",
+        "lasso_wavelet": "flowprior.solvers.lasso:LassoWavelet",
+        "tv": "flowprior.solvers.tv:TotalVariation",
         "bm3d": "flowprior.solvers.bm3d:BM3D",
     },
 )

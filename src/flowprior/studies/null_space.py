@@ -57,7 +57,7 @@ class NullSpaceStart(Study):
         _, channels, height, width = truth.shape
         operator = operators.build(task.operator, (channels, height, width), **task.settings)
         y = operator.A(truth)
-        y = y + task.noise_std * self._drawn(subject, names, tuple(y.shape[1:]), "noise").to(y)
+        y = y + task.noise_of(y[0].numel()) * self._drawn(subject, names, tuple(y.shape[1:]), "noise").to(y)
         away = self._drawn(subject, names, tuple(truth.shape[1:]), "null space").to(truth)
         # Twice: A_dagger of large random matrices is exact to rounding only.
         for _ in range(2):
