@@ -234,3 +234,47 @@ def test_sensing_draws_and_factors_its_matrix_once(monkeypatch):
 def test_unknown_operator_names_the_nearest():
     with pytest.raises(UnknownNameError, match="did you mean 'box_blur'"):
         operators.build("boxblur", SHAPE)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3, 0.6, 1.0])
+def test_a_random_mask_loses_the_share_that_is_asked_for_and_of_a_larger_one_the_same(missing):
+    def lost(share, seed=0):
+        return operators.build("random_mask", (3, 20, 15), missing=share, seed=seed).known(torch.ones(1)) == 0
+
+    assert int(lost(missing).sum()) == round(missing * 300)
+    assert bool((lost(missing) <= lost(min(1.0, missing + 0.2))).all())
+    if 0 < missing < 1:
+        assert not torch.equal(lost(missing), lost(missing, seed=1))
+
+
+def test_the_center_mask_of_asim2020_is_19_pixels_wide():
+    known = operators.build("center_mask", (3, 64, 64), start=0.35, stop=0.65).known(torch.ones(1))
+    rows = (known == 0).any(1).nonzero()[:, 0]
+    assert (rows[0], rows[-1], int((known == 0).sum())) == (22, 40, 361)
+
+
+@pytest.mark.parametrize("name", ["gaussian_sensing", "dct_sensing"])
+def test_sensing_keeps_lengths_in_the_mean(name):
+    x = torch.rand(1, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+    many = [operators.build(name, (3, 8, 8), measurements=24, seed=seed).A(x).square().sum() for seed in range(300)]
+    ratio = torch.stack(many) / x.square().sum()
+    assert abs(float(ratio.mean()) - 1) < 4 * float(ratio.std()) / math.sqrt(300) < 0.1
+
+
+def test_a_matrix_in_bfloat16_is_one_matrix_whatever_it_is_multiplied_with():
+    sensing = operators.build("gaussian_sensing", (3, 8, 8), measurements=30, storage="bfloat16")
+    whole = operators.build("gaussian_sensing", (3, 8, 8), measurements=30)
+    assert 0 < float((sensing.matrix() - whole.matrix()).abs().max()) < 0.004 * float(whole.matrix().abs().max())
+    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(7))
+    torch.testing.assert_close(sensing.A(x), (x.flatten(1).double() @ sensing.matrix().T).float(), rtol=1e-5, atol=1e-5)
+
+
+def test_noise_of_a_given_length_is_spread_over_the_measurement():
+    task = TaskSettings(operator="gaussian_sensing", noise_norm=0.1)
+    sensing = operators.build("gaussian_sensing", (3, 8, 8), measurements=150)
+    pixels = np.full((40, 8, 8, 3), 128, np.uint8)
+    y = measure_images(sensing, pixels, [str(i) for i in range(40)], task, 8, (0, "grey"), "cs")
+    lengths = (y - sensing.A(torch.full((1, 3, 8, 8), 128 / 255))).norm(dim=1)
+    assert abs(float(lengths.mean()) - 0.1) < 0.005
+    with pytest.raises(ValueError, match="two sizes of one noise"):
+        TaskSettings(operator="identity", noise_std=0.1, noise_norm=0.1)

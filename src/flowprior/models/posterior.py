@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from flowprior.errors import FlowpriorError
 from flowprior.tensors import derived_once
 
 if TYPE_CHECKING:
@@ -43,7 +44,13 @@ class Observed:
         """
         gram = self.gram.clone()
         gram.diagonal().add_(noise_std**2)
-        return Posterior(self, noise_std, *torch.linalg.lu_factor(gram))
+        factor, failed = torch.linalg.cholesky_ex(gram)
+        if failed:
+            raise FlowpriorError(
+                f"noise_std {noise_std:g} is too small for this operator and these images: what is left is lost "
+                "in rounding; assume more noise"
+            )
+        return Posterior(self, noise_std, factor)
 
     def posterior_mean(self, y: Tensor, noise_std: float) -> Tensor:
         """Posterior means of a batch; see `Posterior.mean`."""
@@ -52,12 +59,11 @@ class Observed:
 
 @dataclass(frozen=True)
 class Posterior:
-    """A Gaussian seen through an operator with noise: A C A^T + sigma^2 I as its LU factors."""
+    """A Gaussian seen through an operator with noise: A C A^T + sigma^2 I as its Cholesky factor."""
 
     observed: Observed
     noise_std: float
-    factors: Tensor
-    pivots: Tensor
+    factor: Tensor
 
     def mean(self, y: Tensor) -> Tensor:
         """The image m + C A^T (A C A^T + sigma^2 I)^-1 (y - A m) for each of a batch.
@@ -71,7 +77,7 @@ class Posterior:
         seen = self.observed
         mean = seen.gaussian.mean
         residual = y.detach().cpu().double().flatten(1) - seen.measured(mean[None])
-        solution = torch.linalg.lu_solve(self.factors, self.pivots, residual.T)
+        solution = torch.cholesky_solve(residual.T, self.factor)
         return (mean[:, None] + seen.cross @ solution).T.reshape(-1, *seen.gaussian.shape).to(y)
 
     @property
@@ -81,13 +87,13 @@ class Posterior:
         The diagonal of C - C A^T (A C A^T + sigma^2 I)^-1 A C, of which rounding leaves about 1e-8.
         """
         seen = self.observed
-        tensors = [seen.gaussian.covariance.diagonal(), seen.cross, self.factors, self.pivots]
+        tensors = [seen.gaussian.covariance.diagonal(), seen.cross, self.factor]
         found: Tensor = derived_once(self, "std", tensors, self._std)
         return found
 
     def _std(self) -> Tensor:
         seen = self.observed
-        explained = seen.cross.T * torch.linalg.lu_solve(self.factors, self.pivots, seen.cross.T)
+        explained = seen.cross.T * torch.cholesky_solve(seen.cross.T, self.factor)
         variance = seen.gaussian.covariance.diagonal() - explained.sum(0)
         return variance.clamp(min=0).sqrt().reshape(seen.gaussian.shape)
 
@@ -116,5 +122,5 @@ class Posterior:
         prior = gaussian.coloured(noise[:, : len(gaussian.mean)].cpu()).flatten(1)
         measured = seen.measured(prior) + self.noise_std * noise[:, len(gaussian.mean) :].cpu().double()
         residual = y.detach().cpu().double().flatten(1) - measured
-        correction = seen.cross @ torch.linalg.lu_solve(self.factors, self.pivots, residual.T)
+        correction = seen.cross @ torch.cholesky_solve(residual.T, self.factor)
         return (prior + correction.T).reshape(-1, *gaussian.shape).to(y)
