@@ -65,6 +65,10 @@ class Results:
         found = table[mask & (table["selected_by"] == by)].to_dict("records")
         return {str(key): value for key, value in found[0].items()} if found else None
 
+    def chosen(self, task: str) -> list[tuple[Line, dict[str, Any]]]:
+        """Methods that ran on a task, each with the summary's line of the setting that validation images chose."""
+        return [(line, self.selected(task, line) or {}) for line in self.lines_on(task)]
+
     def rows_of(self, task: str, line: Line, setting: str, split: str = "test") -> pd.DataFrame:
         """Rows of one setting on one split, in the order of the images."""
         return _of(self.rows, task, line, setting, split)
@@ -80,11 +84,7 @@ class Results:
 
     def best_flow(self, task: str) -> Line | None:
         """The flow method with the best mean PSNR on validation images."""
-        scores = [
-            (line, float((self.selected(task, line) or {}).get(VALIDATION, np.nan)))
-            for line in self.lines_on(task)
-            if line.is_flow
-        ]
+        scores = [(line, float(entry.get(VALIDATION, np.nan))) for line, entry in self.chosen(task) if line.is_flow]
         return max(scores, key=lambda pair: np.nan_to_num(pair[1], nan=-np.inf))[0] if scores else None
 
     def difference(self, task: str, line: Line, other: Line) -> dict[str, Any] | None:
