@@ -18,7 +18,7 @@ from flowprior.evaluation.registry import available
 from flowprior.experiment.layout import Step
 from flowprior.experiment.maps import Maps
 from flowprior.experiment.params import Experiment
-from flowprior.experiment.plan import SOLVED_SPLITS, is_baseline, jobs
+from flowprior.experiment.plan import is_baseline, jobs
 from flowprior.images.quantise import to_float, to_pixels
 from flowprior.provenance.job import JobFacts
 from flowprior.report import Layout
@@ -74,13 +74,13 @@ def fabricate(root: Path, experiment: Experiment, images: dict[str, np.ndarray] 
         images: split -> uint8 (N, H, W, 3); default: coloured gradients.
     """
     layout = Layout(experiment, root)
-    images = images or {split: _gradients(split, _count(experiment, split)) for split in SOLVED_SPLITS}
+    images = images or {split: _gradients(split, _count(experiment, split)) for split in experiment.solved_splits}
     _write_prepared(layout, images)
     for prior in experiment.priors:
         _write_flow(layout, prior)
         _write_job(layout, Step.training(prior))
     for task in experiment.tasks:
-        for split in SOLVED_SPLITS:
+        for split in experiment.solved_splits:
             _write_measurement(layout, task, split, images[split][: _count(experiment, split)])
     rows, traces = [], []
     for job in jobs(experiment):
@@ -115,16 +115,17 @@ def maps_of(experiment: Experiment, job, solved: np.ndarray) -> Maps:
 
 def write_evaluation(layout: Layout, rows: pd.DataFrame, traces: pd.DataFrame) -> None:
     """What rule evaluate leaves."""
-    summary, paired, metrics = evaluate(rows, layout.experiment.seed)
+    summary, paired, metrics, sets = evaluate(rows, layout.experiment.seed)
     rows.to_parquet(layout.evaluated("rows"), index=False)
     traces.to_parquet(layout.evaluated("traces"), index=False)
     summary.to_csv(layout.evaluated("summary"), index=False)
     paired.to_csv(layout.evaluated("paired"), index=False)
+    sets.to_csv(layout.evaluated("sets"), index=False)
     (layout.evaluated("metrics")).write_text(json.dumps(metrics, allow_nan=False))
 
 
 def _count(experiment: Experiment, split: str) -> int:
-    return experiment.validation_images if split == "validation" else experiment.test_images
+    return experiment.measured_images(split)
 
 
 def _random(*key: object) -> np.random.Generator:
@@ -143,6 +144,12 @@ def _names(split: str, n: int) -> list[str]:
 
 
 def _write_prepared(layout: Layout, images: dict[str, np.ndarray]) -> None:
+    for name in layout.experiment.test_sets:
+        path, manifest = layout.images(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, images[name])
+        manifest.write_text(json.dumps({"splits": {"test": {"names": _names(name, len(images[name]))}}}))
+    images = {split: pixels for split, pixels in images.items() if split not in layout.experiment.test_sets}
     layout.prepared("test").parent.mkdir(parents=True, exist_ok=True)
     for split, pixels in images.items():
         np.save(layout.prepared(split), pixels)

@@ -65,7 +65,7 @@ def test_a_new_metric_reaches_every_table(results, monkeypatch):
     new = registry.Metric("sharp", "nowhere", "Sharpness", 4, better="lower")
     monkeypatch.setattr(registry, "METRICS", (*METRICS, new))
     rows = results.rows.assign(sharp=np.linspace(0, 1, len(results.rows)))
-    summary, paired, _ = evaluate(rows)
+    summary, paired, *_ = evaluate(rows)
     assert list(summary.columns[: len(FIRST_COLUMNS)]) == list(FIRST_COLUMNS)
     assert {"sharp", "sharp_low", "sharp_high", "sharp_std"} <= set(summary.columns[len(FIRST_COLUMNS) :])
     assert {"sharp_difference", "sharp_low", "sharp_high"} <= set(paired.columns)
@@ -75,7 +75,7 @@ def test_a_new_metric_reaches_every_table(results, monkeypatch):
 
 def test_rows_of_before_a_metric_was_there_are_still_read(results, tmp_path):
     old = [name for name in results.rows if name not in ("haarpsi", "coverage", "crps", "lpips")]
-    summary, paired, _ = evaluate(results.rows[old])
+    summary, paired, *_ = evaluate(results.rows[old])
     assert summary["haarpsi"].isna().all()
     assert summary["n_diverged"].sum() == 0
     assert summary["psnr"].notna().all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -28,6 +29,7 @@ SMALL = {
     "steps_in_latents": {"images": 3, "lengths": [0.1, 1.0]},
     "linear_bounds": {"values": 12, "measurements": [4, 8], "draws": 50},
     "planar_flow": {"couplings": 4, "hidden": 8, "steps": 20, "grid": 12},
+    "null_space_start": {"task": "cs_40", "gammas": [0.0, 0.1], "images": 2, "solver": {"steps": 4}},
     "likelihoods": {"images": 3},
 }
 
@@ -190,3 +192,19 @@ class TestCurves:
 def test_published_points_are_numbers_of_pictures(name):
     points = points_of(name)
     assert points and all(5 < psnr < 60 and x >= 0 and images > 0 for _, _, x, psnr, images in points)
+
+
+class TestNullSpaceStart:
+    def test_the_start_is_as_far_as_it_says_and_the_search_stays_near_without_a_penalty(self):
+        table = made("null_space_start", norms=[0.5], gammas=[0.0], solver={"steps": 1, "learning_rate": 1e-9})
+        # Mean squared error of 192 values that were moved by .5 altogether; clipping can only bring them nearer.
+        assert (table["start"] >= 10 * np.log10(192 / 0.25) - 1e-3).all()
+        np.testing.assert_allclose(table["psnr"], table["start"], atol=0.05)
+
+    def test_tasks_that_lose_nothing_or_are_not_there_are_refused(self):
+        study = REGISTRY.get("null_space_start")
+        subject = dataclasses.replace(subject_of("null_space_start"), tasks={"all": TaskSettings(operator="identity")})
+        with pytest.raises(FlowpriorError, match="no null space"):
+            study(REGISTRY.settings("null_space_start", {"task": "all"})).table(subject)
+        with pytest.raises(FlowpriorError, match="there is no task 'cs'"):
+            study(REGISTRY.settings("null_space_start", {"task": "cs"})).table(subject)

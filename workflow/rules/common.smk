@@ -12,7 +12,6 @@ from flowprior.experiment.loading import experiment_from, merged
 from flowprior.experiment.params import NO_PRIOR
 from flowprior.experiment.pieces import study_facts
 from flowprior.experiment.plan import (
-    SOLVED_SPLITS,
     check_names,
     fetched,
     fitted_priors,
@@ -21,7 +20,12 @@ from flowprior.experiment.plan import (
 )
 from flowprior.progress import ERROR_SUFFIX
 from flowprior.provenance.invocation import Invocation
-from flowprior.experiment.artefacts import LEAVES, PREPARED as PREPARED_FILES, folders
+from flowprior.experiment.artefacts import (
+    LEAVES,
+    PREPARED as PREPARED_FILES,
+    folders,
+    prepared_set,
+)
 from flowprior.experiment.layout import Layout, figure_names, table_names
 
 # For the jobs' processes. Tensors of megabytes come and go thousands of times: glibc should keep their memory instead
@@ -52,16 +56,20 @@ with one_line_errors():
     check_names(ASKED)
     EXPERIMENT, SKIPPED = without_missing_solvers(ASKED)
     RAW_FILES = raw_files(EXPERIMENT.data)
-    if workflow.is_main_process and not fetched(EXPERIMENT):
+    if workflow.is_main_process and not fetched(EXPERIMENT.data):
         source_of(EXPERIMENT.data).check()
+    # Folder of its prepared images -> a set of other test images.
+    SETS = {prepared_set(data.key): data for data in EXPERIMENT.test_sets.values()}
+    for data in SETS.values() if workflow.is_main_process else ():
+        if not fetched(data):
+            source_of(data).check()
     # Images in sub-folders come and go without the folder's own time knowing.
-    LISTING = None if fetched(EXPERIMENT) else listing(EXPERIMENT.data)
+    LISTING = None if fetched(EXPERIMENT.data) else listing(EXPERIMENT.data)
 
 RESULTS = f"results/{EXPERIMENT.name}"
 LOGS = f"logs/{EXPERIMENT.name}"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 PREPARED = f"prepared/{EXPERIMENT.data.key}"
-DATASET = f"{EXPERIMENT.data.source}-{EXPERIMENT.data.resolution}px"
 JOBS = jobs(EXPERIMENT)
 # Learning uses every core of a small machine; a larger one shares.
 HEAVY_THREADS = min(workflow.cores or 8, 8)
@@ -82,7 +90,7 @@ wildcard_constraints:
     task=either(EXPERIMENT.tasks),
     method=either(EXPERIMENT.methods),
     prior=either({job.prior for job in JOBS} | set(EXPERIMENT.priors)),
-    split=either(SOLVED_SPLITS),
+    split=either(EXPERIMENT.solved_splits),
     chunk=r"\d+",
 
 
@@ -132,6 +140,24 @@ def every_training(kind):
     ]
 
 
+def raw_of_set(wildcards):
+    """What a set of other test images is prepared from: a person's files, which are only read."""
+    data = SETS[wildcards.key]
+    return [] if fetched(data) else [ancient(path) for path in raw_files(data)]
+
+
+def listing_of_set(wildcards):
+    """Changes with a person's images in sub-folders."""
+    data = SETS[wildcards.key]
+    return None if fetched(data) else listing(data)
+
+
+def images_of(wildcards):
+    """The images of a split or of another test set, with their manifest."""
+    images, manifest = Layout(EXPERIMENT).images(wildcards.split)
+    return {"images": images.as_posix(), "manifest": manifest.as_posix()}
+
+
 def points_of(wildcards):
     """The settings that one reconstruction job runs."""
     chunk = EXPERIMENT.chunks(wildcards.method, wildcards.task)[int(wildcards.chunk)]
@@ -178,9 +204,9 @@ def study_files(wildcards):
 
 
 def study_tasks(wildcards):
-    """The tasks, for a study of rows; another is not made again when one changes."""
+    """The tasks, for a study that takes them; another is not made again when one changes."""
     facts = study_facts(EXPERIMENT.studies[wildcards.study].study)
-    tasks = EXPERIMENT.tasks if facts.reads_rows else {}
+    tasks = EXPERIMENT.tasks if facts.reads_tasks else {}
     return {name: settled(task.model_dump()) for name, task in tasks.items()}
 
 

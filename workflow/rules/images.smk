@@ -1,5 +1,5 @@
 # Raw images, then one uint8 array per split with a manifest.
-if fetched(EXPERIMENT):
+if fetched(EXPERIMENT.data):
 
     rule download:
         output:
@@ -42,5 +42,34 @@ rule prepare:
         listing=LISTING,
     message:
         "Prepare images"
+    script:
+        "../scripts/prepare.py"
+
+
+# The test images of another data set, which all methods solve and none learns from.
+rule prepare_set:
+    input:
+        raw=raw_of_set,
+    output:
+        images=f"prepared/{{key}}/{PREPARED_FILES['test']}",
+        manifest=f"prepared/{{key}}/{PREPARED_FILES['manifest']}",
+    log:
+        f"{LOGS}/prepare_set/{{key}}.log",
+    benchmark:
+        f"{BENCHMARKS}/prepare_set/{{key}}.tsv"
+    wildcard_constraints:
+        key=either(SETS),
+    conda:
+        "../envs/flowprior.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(60),
+    params:
+        data=lambda wildcards: SETS[wildcards.key].model_dump(exclude={"url"}),
+        listing=listing_of_set,
+        splits=["test"],
+    message:
+        "Prepare images of {wildcards.key}"
     script:
         "../scripts/prepare.py"

@@ -1,11 +1,7 @@
 # y = A x + noise, once per task and split: every method sees the same measurement.
-COUNTS = {"validation": EXPERIMENT.validation_images, "test": EXPERIMENT.test_images}
-
-
 rule measure:
     input:
-        images=f"{PREPARED}/{{split}}.npy",
-        manifest=rules.prepare.output.manifest,
+        unpack(images_of),
     output:
         **left_by("measure"),
     log:
@@ -25,8 +21,8 @@ rule measure:
         task_name=lambda wildcards: wildcards.task,
         bits=EXPERIMENT.bits,
         seed=EXPERIMENT.seed,
-        number=lambda wildcards: COUNTS[wildcards.split],
-        dataset=DATASET,
+        number=lambda wildcards: EXPERIMENT.measured_images(wildcards.split),
+        dataset=lambda wildcards: EXPERIMENT.dataset_of(wildcards.split),
     message:
         "Measure {wildcards.task}, {wildcards.split} images"
     script:

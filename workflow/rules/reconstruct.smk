@@ -2,9 +2,8 @@
 rule reconstruct:
     input:
         unpack(prior_files),
+        unpack(images_of),
         measurement=rules.measure.output.measurement,
-        images=f"{PREPARED}/{{split}}.npy",
-        manifest=rules.prepare.output.manifest,
     output:
         **left_by("reconstruct"),
     log:
@@ -20,7 +19,7 @@ rule reconstruct:
         gpu=0,
     params:
         experiment=EXPERIMENT.name,
-        dataset=DATASET,
+        dataset=lambda wildcards: EXPERIMENT.dataset_of(wildcards.split),
         task_name=lambda wildcards: wildcards.task,
         task=lambda wildcards: settled(EXPERIMENT.tasks[wildcards.task].model_dump()),
         method=lambda wildcards: wildcards.method,

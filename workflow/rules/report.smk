@@ -5,6 +5,7 @@ rule report:
         traces=rules.evaluate.output.traces,
         summary=rules.evaluate.output.summary,
         paired=rules.evaluate.output.paired,
+        sets=rules.evaluate.output.sets,
         metrics=rules.evaluate.output.metrics,
         weights=every_training("weights"),
         configs=every_training("config"),

@@ -22,11 +22,11 @@ with job_output(snakemake.log[0]):
         check_origin(experiment, job, part, path)
     rows = pd.concat(parts, ignore_index=True)
     traces = pd.concat([pd.read_parquet(path) for path in snakemake.input.traces], ignore_index=True)
-    summary, paired, metrics = evaluate(rows, experiment.seed)
+    summary, paired, metrics, sets = evaluate(rows, experiment.seed)
     for path, table in ((output.rows, rows), (output.traces, traces)):
         with replacing(path) as part:
             table.to_parquet(part, index=False)
-    for path, table in ((output.summary, summary), (output.paired, paired)):
+    for path, table in ((output.summary, summary), (output.paired, paired), (output.sets, sets)):
         with replacing(path) as part:
             table.to_csv(part, index=False)
     histories = {Path(path).parent.name: read_history(Path(path)) for path in snakemake.input.histories}

@@ -21,6 +21,9 @@ from flowprior.evaluation.registry import (
 from flowprior.evaluation.selection import LINE, check_rows, choose, diverged, setting_means
 from flowprior.evaluation.statistics import bootstrap_interval, describe, pooled_psnr_chavez2021
 
+#: Columns with which the table of other test sets begins.
+FIRST_ON_SETS = (*LINE, "setting", "set", "n", "n_diverged")
+
 
 class Evaluation(NamedTuple):
     """What follows from an experiment's rows.
@@ -30,11 +33,14 @@ class Evaluation(NamedTuple):
         paired: one line per ordered pair of methods on a task, both as selected on validation images.
         metrics: {task: {method: {metric: value}}} of the validation-selected lines; `method/prior` where a
             method ran with several priors. None stands for what is not a number.
+        sets: one line per (task, method, prior, set): means over the test images and over those of each other test
+            set, with the setting that validation images chose.
     """
 
     summary: pd.DataFrame
     paired: pd.DataFrame
     metrics: dict[str, dict[str, dict[str, Any]]]
+    sets: pd.DataFrame
 
 
 def evaluate(rows: pd.DataFrame, seed: int = 0) -> Evaluation:
@@ -55,7 +61,8 @@ def evaluate(rows: pd.DataFrame, seed: int = 0) -> Evaluation:
     """
     check_rows(rows)
     summary = summarise(rows, seed)
-    return Evaluation(summary, paired_differences(rows, summary, seed), metrics_of(summary))
+    differences = paired_differences(rows, summary, seed)
+    return Evaluation(summary, differences, metrics_of(summary), means_on_sets(rows, summary, seed))
 
 
 def summarise(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -101,6 +108,20 @@ def quality(images: pd.DataFrame, metrics: Iterable[Metric], seed: int) -> dict[
         else:
             found[one.name] = float(values.mean())
     return found
+
+
+def means_on_sets(rows: pd.DataFrame, summary: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """The line that validation images chose on the test images and on every other test set that it solved."""
+    lines = []
+    sets = [name for name in dict.fromkeys(rows["split"]) if name != "validation"]
+    for line in summary[summary["selected_by"] == "validation"].to_dict("records"):
+        for name in sets:
+            images = _test_rows(rows, tuple(line[part] for part in LINE), line["setting"], name)
+            if len(images):
+                place = {**{part: line[part] for part in (*LINE, "setting")}, "set": name}
+                counts = {"n": len(images), "n_diverged": int(diverged(images).sum())}
+                lines.append({**place, **counts, **quality(images, known(rows), seed)})
+    return _in_order(lines, FIRST_ON_SETS)
 
 
 def best_baselines(summary: pd.DataFrame) -> dict[str, tuple[str, str]]:
@@ -174,8 +195,8 @@ def _in_order(lines: list[dict[str, Any]], first: Sequence[str]) -> pd.DataFrame
     return pd.DataFrame(lines, columns=[*first, *others])
 
 
-def _test_rows(rows: pd.DataFrame, line: tuple[Any, ...], setting: str) -> pd.DataFrame:
-    mask = (rows["split"] == "test") & (rows["setting"] == setting)
+def _test_rows(rows: pd.DataFrame, line: tuple[Any, ...], setting: str, split: str = "test") -> pd.DataFrame:
+    mask = (rows["split"] == split) & (rows["setting"] == setting)
     for name, value in zip(LINE, line, strict=True):
         mask &= rows[name] == value
     return rows[mask]

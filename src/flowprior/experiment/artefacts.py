@@ -17,6 +17,11 @@ from flowprior.models.files import CONFIG, MOMENTS, WEIGHTS
 PREPARED: Mapping[str, str] = MappingProxyType({**{split: f"{split}.npy" for split in SPLITS}, "manifest": MANIFEST})
 
 
+def prepared_set(key: str) -> str:
+    """The folder of a data set's test images alone, beside that in which another experiment may have all of them."""
+    return f"{key}-test"
+
+
 @dataclass(frozen=True)
 class Leaves:
     """The files of one rule.
@@ -64,6 +69,7 @@ _EVALUATED = {
     "traces": "traces.parquet",
     "summary": "summary.csv",
     "paired": "paired.csv",
+    "sets": "sets.csv",
     "metrics": "metrics.json",
     # What `dvc plots show` draws, by the fields of `flowprior.evaluation.plots.Plots`.
     "plot_training": "plots/training.csv",
@@ -85,7 +91,7 @@ LEAVES: Mapping[str, Leaves] = MappingProxyType(
             _SOLVED,
             ("rows", "images", "maps"),
         ),
-        "evaluate": Leaves("evaluate", "", _EVALUATED, ("rows", "traces", "summary", "paired", "metrics")),
+        "evaluate": Leaves("evaluate", "", _EVALUATED, ("rows", "traces", "summary", "paired", "sets", "metrics")),
         # In the stage of the evaluation: some read its rows.
         "study": Leaves("evaluate", "studies/{study}.", {"table": "csv", "figure": "png", "vector": "pdf"}, ("table",)),
         "report": Leaves(

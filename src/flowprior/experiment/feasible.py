@@ -15,6 +15,7 @@ from flowprior.errors import FlowpriorError
 from flowprior.experiment.params import Experiment
 from flowprior.experiment.plan import fetched
 from flowprior.images.registry import source_of
+from flowprior.images.settings import DataSettings
 from flowprior.operators.base import Operator
 from flowprior.studies.registry import REGISTRY as STUDIES
 
@@ -54,28 +55,31 @@ def check_counts(experiment: Experiment) -> None:
     Raises:
         FlowpriorError: a split has fewer images than are asked for.
     """
-    there = _images(experiment)
-    if there is None:
-        return
-    data = experiment.data
-    for split, limit, used, asks in (
-        ("train", data.train, 1, "training"),
-        ("validation", data.validation, experiment.validation_images, "validation_images"),
-        ("test", data.test, experiment.test_images, "test_images"),
-    ):
-        found = len(there.get(split, ()))
+    asked = {"train": 1, "validation": experiment.validation_images, "test": experiment.test_images}
+    _check_data(experiment.data, "data", asked)
+    for name, data in experiment.test_sets.items():
+        _check_data(data, f"test_sets.{name}", {"test": experiment.measured_images(name)})
+
+
+def _check_data(data: DataSettings, whose: str, asked: Mapping[str, int]) -> None:
+    there = _images(data)
+    for split, used in asked.items() if there is not None else ():
+        limit: int | None = getattr(data, split)
+        found = len((there or {}).get(split, ()))
         if limit is not None and limit > found:
-            raise FlowpriorError(f"data.{split} is {limit}, and there are {found} {split} images; set it to {found}")
+            raise FlowpriorError(f"{whose}.{split} is {limit}, and there are {found} {split} images; set it to {found}")
         prepared = found if limit is None else limit
         if used > prepared:
-            held = f"data.{split} leaves {prepared} of {found}" if limit is not None else f"there are {found}"
-            raise FlowpriorError(f"{asks} takes {used} {split} images, and {held}; ask for fewer or give more")
+            asks = "training" if split == "train" else f"{split}_images"
+            held = f"{whose}.{split} leaves {prepared} of {found}" if limit is not None else f"there are {found}"
+            here = "" if whose == "data" else f" of {whose}"
+            raise FlowpriorError(f"{asks} takes {used} {split} images{here}, and {held}; ask for fewer or give more")
 
 
-def _images(experiment: Experiment) -> Mapping[str, Any] | None:
+def _images(data: DataSettings) -> Mapping[str, Any] | None:
     """Split -> names; None where the images are still to be fetched and nothing says which they will be."""
-    source = source_of(experiment.data)
-    if fetched(experiment) and not source.known_before_fetching:
+    source = source_of(data)
+    if fetched(data) and not source.known_before_fetching:
         return None
     with source:
         if not source.known_before_fetching:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from flowprior.experiment.artefacts import BENCHMARKS, INVOCATION, LEAVES, PREPARED, TRAINING
+from flowprior.experiment.artefacts import BENCHMARKS, INVOCATION, LEAVES, PREPARED, TRAINING, prepared_set
 from flowprior.experiment.params import Experiment, Training
-from flowprior.experiment.plan import SOLVED_SPLITS, Job, fetched, fitted_priors, jobs
+from flowprior.experiment.plan import Job, fetched, fitted_priors, jobs
 
 
 class Step(NamedTuple):
@@ -117,6 +117,13 @@ class Layout:
         """`train`, `validation`, `test` or the `manifest` of the prepared images."""
         return self.root / "prepared" / self.experiment.data.key / PREPARED[name]
 
+    def images(self, split: str) -> tuple[Path, Path]:
+        """The images of a split or of another test set, and their manifest."""
+        if split not in self.experiment.test_sets:
+            return self.prepared(split), self.prepared("manifest")
+        folder = self.root / "prepared" / prepared_set(self.experiment.test_sets[split].key)
+        return folder / PREPARED["test"], folder / PREPARED["manifest"]
+
     def flow(self, prior: str, name: str) -> Path:
         """What the training of a flow leaves."""
         return self.left(Step.training(prior), name)
@@ -146,8 +153,10 @@ class Layout:
         """Every job before the report, in the order of the workflow."""
         experiment = self.experiment
         solved = jobs(experiment)
-        steps = [Step("download", {})] if fetched(experiment) else []
-        steps += [Step("prepare", {}), *(Step.learning(training, experiment) for training in experiment.trainings())]
+        steps = [Step("download", {})] if fetched(experiment.data) else []
+        sets = dict.fromkeys(prepared_set(data.key) for data in experiment.test_sets.values())
+        steps += [Step("prepare", {}), *(Step("prepare_set", {"key": key}) for key in sets)]
+        steps += [*(Step.learning(training, experiment) for training in experiment.trainings())]
         steps += [Step("fit", {"prior": prior}) for prior in fitted_priors(experiment)]
         steps += [Step("measure", {"task": task, "split": split}) for task, split in self.measured()]
         steps += [Step.solving(job) for job in solved]
@@ -157,7 +166,8 @@ class Layout:
         """(task, split) of every measurement: those that a method solves, and the test images', which are shown."""
         needed = {(job.task, job.split) for job in jobs(self.experiment)}
         needed |= {(task, "test") for task in self.experiment.tasks}
-        return [(task, split) for task in self.experiment.tasks for split in SOLVED_SPLITS if (task, split) in needed]
+        splits = self.experiment.solved_splits
+        return [(task, split) for task in self.experiment.tasks for split in splits if (task, split) in needed]
 
     def benchmark(self, step: Step) -> Path:
         """Time and memory of a job, as Snakemake wrote them; may be missing."""

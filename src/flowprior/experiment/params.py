@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from flowprior.errors import FlowpriorError, UnknownNameError
-from flowprior.images.settings import DataSettings
+from flowprior.images.settings import SPLITS, DataSettings
 from flowprior.models.flows.registry import REGISTRY as FLOWS
 from flowprior.models.registry import TRAINED
 from flowprior.operators.task import TaskSettings
@@ -142,6 +142,11 @@ class Experiment(SettingsModel):
     seed: int = Field(0, ge=0, description="every random number follows from it and from identities")
     bits: Literal[5, 8] = Field(8, description="grey levels per channel of targets, measurements and training: 2^bits")
     data: DataSettings = Field(default_factory=DataSettings)
+    test_sets: dict[str, DataSettings] = Field(
+        default_factory=dict,
+        description="name -> other images, never trained or selected on, that every method solves too; all images of "
+        "source folder, of others the test images",
+    )
     priors: dict[str, PriorSettings] = Field(
         validation_alias=AliasChoices("models", "priors"),
         description="name -> model and training; written `models:` or, as in older files, `priors:`",
@@ -165,6 +170,31 @@ class Experiment(SettingsModel):
         if isinstance(values, dict) and {"models", "priors"} <= set(values):
             raise ValueError("'models' and 'priors' are two words for one thing: write all of them under 'models'")
         return values
+
+    @field_validator("test_sets", mode="before")
+    @classmethod
+    def _of_a_folder_all_images(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            name: {"splits": "test", **data} if isinstance(data, dict) and data.get("source") == "folder" else data
+            for name, data in value.items()
+        }
+
+    @model_validator(mode="after")
+    def _test_sets_are_other_images_of_one_size(self) -> Experiment:
+        side = self.data.resolution
+        for name, data in self.test_sets.items():
+            if name in SPLITS:
+                raise ValueError(f"test set '{name}' is named as a split of the experiment's own images: rename it")
+            if "resolution" in data.model_fields_set and data.resolution != side:
+                raise ValueError(
+                    f"test set '{name}' is of {data.resolution} px, and the models of {side}: leave its resolution out"
+                )
+            self.test_sets[name] = sized = data.model_copy(update={"resolution": side})
+            if sized.key == self.data.key:
+                raise ValueError(f"test set '{name}' is the experiment's own images: leave it out")
+        return self
 
     @model_validator(mode="after")
     def _references_exist(self) -> Experiment:
@@ -294,12 +324,32 @@ class Experiment(SettingsModel):
         labels = [point.label for point in self.points(method, task)]
         return divmod(labels.index(label), self.chunk) if label in labels else None
 
-    def images_of(self, method: str, split: str) -> int:
-        """How many images of a split a method solves."""
+    @property
+    def solved_splits(self) -> tuple[str, ...]:
+        """What methods solve: settings are chosen on the first and reported on the others."""
+        return ("validation", "test", *self.test_sets)
+
+    def data_of(self, split: str) -> DataSettings:
+        """Where the images of a split, or of another test set, come from."""
+        return self.test_sets.get(split, self.data)
+
+    def dataset_of(self, split: str) -> str:
+        """The data set that a split belongs to, as rows name it."""
+        side = self.data.resolution
+        return f"{split if split in self.test_sets else self.data.source}-{side}px"
+
+    def measured_images(self, split: str) -> int:
+        """How many images of a split, or of another test set, there are measurements of."""
         if split == "validation":
             return self.validation_images
-        limit = self.methods[method].images
+        limit = self.test_sets[split].test if split in self.test_sets else None
         return self.test_images if limit is None else min(limit, self.test_images)
+
+    def images_of(self, method: str, split: str) -> int:
+        """How many images of a split, or of another test set, a method solves."""
+        measured = self.measured_images(split)
+        limit = None if split == "validation" else self.methods[method].images
+        return measured if limit is None else min(limit, measured)
 
 
 def labels_of(settings: Sequence[dict[str, Any]]) -> list[str]:

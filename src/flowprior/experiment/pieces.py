@@ -68,10 +68,12 @@ class StudyFacts:
     Attributes:
         needs: name of the protocol that its model must have; None: it asks no model.
         reads_rows: whether it reads the rows of all reconstructions.
+        reads_tasks: whether it takes operators and noise of the experiment's tasks.
     """
 
     needs: str | None = None
     reads_rows: bool = False
+    reads_tasks: bool = False
 
 
 @cache
@@ -116,7 +118,7 @@ def facts_of_solver(cls: Any) -> SolverFacts:
 
 def facts_of_study(cls: Any) -> StudyFacts:
     """Facts as the class states them."""
-    return StudyFacts(cls.needs.__name__ if cls.needs else None, cls.reads_rows)
+    return StudyFacts(cls.needs.__name__ if cls.needs else None, cls.reads_rows, cls.reads_tasks)
 
 
 def facts_of_model(cls: Any) -> ModelFacts:

@@ -13,10 +13,8 @@ from typing import NamedTuple
 from flowprior.errors import FlowpriorError
 from flowprior.experiment.params import NO_PRIOR, Experiment
 from flowprior.experiment.pieces import model_facts, solver_facts
+from flowprior.images.settings import DataSettings
 from flowprior.models import names as model_names
-
-#: Splits on which methods are run; settings are chosen on the first and reported on the second.
-SOLVED_SPLITS = ("validation", "test")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]*")
 
@@ -57,7 +55,8 @@ def splits_of(experiment: Experiment, method: str, task: str) -> tuple[str, ...]
     Any other solves them even with nothing to choose: the best method and the best baseline are chosen on them too.
     """
     slow = experiment.methods[method].images is not None and not is_baseline(experiment, method)
-    return ("test",) if slow and len(experiment.points(method, task)) == 1 else SOLVED_SPLITS
+    chosen = slow and len(experiment.points(method, task)) == 1
+    return tuple(split for split in experiment.solved_splits if split != "validation" or not chosen)
 
 
 def is_baseline(experiment: Experiment, method: str) -> bool:
@@ -97,6 +96,7 @@ def check_names(experiment: Experiment) -> None:
         ("task", experiment.tasks),
         ("method", experiment.methods),
         ("study", experiment.studies),
+        ("test set", experiment.test_sets),
     ):
         for name in names:
             if not _NAME.fullmatch(name):
@@ -121,7 +121,6 @@ def check_own_results(experiment: Experiment, path: Path) -> None:
         )
 
 
-def fetched(experiment: Experiment) -> bool:
+def fetched(data: DataSettings) -> bool:
     """Whether a job fetches the raw images: a user's own path is only read."""
-    data = experiment.data
     return data.path is None and (data.source == "photos" or (data.source == "celeba" and data.url is not None))

@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flowprior.images.registry import SOURCES, source_of
+from flowprior.images.settings import SPLITS
 
 __all__ = ["SOURCES", "fetch", "listing", "load", "names", "prepare", "raw_files", "raw_settings", "source_of"]
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from flowprior.images.settings import DataSettings
@@ -56,8 +58,8 @@ def fetch(data: DataSettings) -> None:
     source_of(data).fetch()
 
 
-def prepare(data: DataSettings, out: Path) -> dict[str, Any]:
-    """Write `{train,validation,test}.npy` and `manifest.json` into `out`; see `flowprior.images.preparing`.
+def prepare(data: DataSettings, out: Path, splits: Sequence[str] = SPLITS) -> dict[str, Any]:
+    """Write `<split>.npy` of each split and `manifest.json` into `out`; see `flowprior.images.preparing`.
 
     Returns:
         The manifest.
@@ -68,7 +70,7 @@ def prepare(data: DataSettings, out: Path) -> dict[str, Any]:
     """
     from flowprior.images.preparing import prepare
 
-    return prepare(data, out)
+    return prepare(data, out, splits)
 
 
 def load(path: Path, manifest: Path, count: int | None = None) -> ImageSet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ TOLERATED = 0.01
 _SHOWN = 10
 
 
-def prepare(data: DataSettings, out: Path) -> dict[str, Any]:
-    """Write `{train,validation,test}.npy` and `manifest.json` into `out`.
+def prepare(data: DataSettings, out: Path, splits: Sequence[str] = SPLITS) -> dict[str, Any]:
+    """Write `<split>.npy` of each split and `manifest.json` into `out`.
 
     The same raw files and settings give the same bytes. Files are written beside `out` and moved when all is
     well, the manifest last; after an error or an interruption `out` is as it was.
@@ -30,6 +30,7 @@ def prepare(data: DataSettings, out: Path) -> dict[str, Any]:
     Args:
         data: source, resolution and limits; a limit takes the first images in the source's order.
         out: folder, usually `prepared/<data.key>`.
+        splits: those that are written; of a set of test images alone, `("test",)`.
 
     Returns:
         The manifest: source, key, settings, checksums of the raw files, what was found in a folder or archive,
@@ -47,12 +48,12 @@ def prepare(data: DataSettings, out: Path) -> dict[str, Any]:
             "settings": data.model_dump(exclude={"url"}),
             "checksums": source.checksums(),
             **_told(source.findings()),
-            "splits": _write_splits(source, _chosen(source), place),
+            "splits": _write_splits(source, _chosen(source, splits), place),
         }
         store.write_manifest(place / MANIFEST, manifest)
         out.mkdir(parents=True, exist_ok=True)
         (out / MANIFEST).unlink(missing_ok=True)
-        for name in (*(f"{split}.npy" for split in SPLITS), MANIFEST):
+        for name in (*(f"{split}.npy" for split in splits), MANIFEST):
             (place / name).replace(out / name)
     return manifest
 
@@ -84,12 +85,12 @@ def _beside(out: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _chosen(source: Source) -> dict[str, tuple[str, ...]]:
+def _chosen(source: Source, splits: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """The images of each split, limits applied."""
     data = source.data
     limits = {"train": data.train, "validation": data.validation, "test": data.test}
     listed = source.splits()
-    chosen = {split: tuple(listed.get(split, ()))[: limits[split]] for split in SPLITS}
+    chosen = {split: tuple(listed.get(split, ()))[: limits[split]] for split in splits}
     for split, names in chosen.items():
         if not names:
             raise FlowpriorError(

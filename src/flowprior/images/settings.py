@@ -30,10 +30,11 @@ class DataSettings(SettingsModel):
     validation: int | None = Field(None, ge=1, description="how many validation images are prepared; null: all")
     test: int | None = Field(None, ge=1, description="how many test images are prepared; null: all")
 
-    splits: Literal["folders", "hash"] | None = Field(
+    splits: Literal["folders", "hash", "test"] | None = Field(
         None,
         description="folder: which images are for what. folders: the outermost folder of a path that is named after a "
         "split (train, val, test, DIV2K_valid_HR); hash: 80, 10 and 10 % by a hash of each name; "
+        "test: all are test images, as of a folder among test_sets; "
         "null: folders if there are such, and an error where that is not clear",
     )
 

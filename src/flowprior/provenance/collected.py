@@ -65,7 +65,7 @@ def collect(experiment: Experiment, root: Path, asked: Experiment | None = None)
             "source": experiment.data.source,
             "pinned": pinned(experiment.data, root),
             "raw": raw,
-            "prepared": {_name(layout, path): _hash(path) for path in map(layout.prepared, SPLITS)},
+            "prepared": {_name(layout, path): _hash(path) for path in _prepared(layout)},
         },
         "flows": {training.label: _trained(layout, training) for training in experiment.trainings()},
         "seeds": _seeds(layout),
@@ -78,6 +78,11 @@ def collect(experiment: Experiment, root: Path, asked: Experiment | None = None)
         "invocation": asdict(called) if called else None,
         "reproduce": commands(asked, source, _others(commits[1:]), list(raw)),
     }
+
+
+def _prepared(layout: Layout) -> list[Path]:
+    """Every file of prepared images."""
+    return [*map(layout.prepared, SPLITS), *(layout.images(name)[0] for name in layout.experiment.test_sets)]
 
 
 def result_files(layout: Layout) -> Iterator[Path]:

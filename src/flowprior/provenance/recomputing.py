@@ -116,7 +116,7 @@ class _Again:
             bits=experiment.bits,
             seed=experiment.seed,
         )
-        files = (layout.measurement(task, split), layout.prepared(split), layout.prepared("manifest"))
+        files = (layout.measurement(task, split), *layout.images(split))
         whole = Problem.read(*files, params)
         if row["image"] not in whole.names:
             raise FlowpriorError(f"no such image among the {len(whole.names)} of {files[0]}")

@@ -55,7 +55,7 @@ def commands(
     for other in others:
         lines.append(f"# Some jobs ran at {other}")
     lines.append("make install")
-    if raw and not fetched(asked):
+    if raw and not fetched(asked.data):
         lines.append(f"# The raw images must lie here, with the checksums above: {', '.join(raw)}")
     lines.append(f"# In a fresh clone, put settings.yaml there first; it lies beside the page: {settings}")
     lines.append(f".venv/bin/snakemake --configfile {settings}")

@@ -45,14 +45,17 @@ def solving_records(common: facts.Common, chosen: Chosen) -> Iterator[Record]:
 
     experiment = common.layout.experiment
     for _, line in groupby(jobs(experiment), key=lambda job: (job.task, job.method, job.prior)):
-        of_split: dict[str, list[Job]] = {"validation": [], "test": []}
+        of_split: dict[str, list[Job]] = {split: [] for split in experiment.solved_splits}
         for job in line:
             if all(common.layout.solved(job, kind).exists() for kind in _WHOLE) and _is_current(common, job):
                 of_split[job.split].append(job)
-        found = [pd.read_parquet(common.layout.solved(job, "rows")) for job in of_split["validation"]]
-        validation = pd.concat(found) if found else None
+        beside = {
+            split: pd.concat([pd.read_parquet(common.layout.solved(job, "rows")) for job in solved])
+            for split, solved in of_split.items()
+            if solved and split != "test"
+        }
         for job in of_split["test"]:
-            yield from _of_job(common, job, validation, chosen)
+            yield from _of_job(common, job, beside, chosen)
 
 
 def _is_current(common: facts.Common, job: Job) -> bool:
@@ -72,7 +75,8 @@ def _is_current(common: facts.Common, job: Job) -> bool:
     return True
 
 
-def _of_job(common: facts.Common, job: Job, validation: pd.DataFrame | None, chosen: Chosen) -> Iterator[Record]:
+def _of_job(common: facts.Common, job: Job, beside: Mapping[str, pd.DataFrame], chosen: Chosen) -> Iterator[Record]:
+    """The record of each setting; `beside`: rows of the line on validation images and on other test sets."""
     import pandas as pd
 
     layout, step = common.layout, Step.solving(job)
@@ -86,9 +90,9 @@ def _of_job(common: facts.Common, job: Job, validation: pd.DataFrame | None, cho
         images, trace = rows[rows["setting"] == point.label], traces.get(point.label)
         at = (job.task, job.method, job.prior, point.label)
         metrics = quality(images, experiment.seed) | costs
-        if validation is not None:
-            own = validation[validation["setting"] == point.label]
-            metrics |= {f"validation_{name}": own[name].mean() for name in _compared(own)}
+        for split, found in beside.items():
+            own = found[found["setting"] == point.label]
+            metrics |= {f"{split}_{name}": own[name].mean() for name in _compared(own)}
         settings = _settings(experiment, job, point)
         yield Record(
             group=common.group,

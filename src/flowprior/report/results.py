@@ -32,6 +32,7 @@ class Results:
         traces: points along the way of each image and setting.
         summary: one line per task, method, prior and way of selecting.
         paired: differences between methods.
+        sets: means over each set of test images.
         means: one line per setting and split.
         skipped: method -> why it did not run.
     """
@@ -43,6 +44,7 @@ class Results:
     traces: pd.DataFrame
     summary: pd.DataFrame
     paired: pd.DataFrame
+    sets: pd.DataFrame
     means: pd.DataFrame
     skipped: Mapping[str, str]
 
@@ -65,6 +67,11 @@ class Results:
     def chosen(self, task: str) -> list[tuple[Line, dict[str, Any]]]:
         """Methods that ran on a task, each with the summary's line of the setting that validation images chose."""
         return [(line, self.selected(task, line) or {}) for line in self.lines_on(task)]
+
+    def on_set(self, task: str, name: str) -> dict[Line, dict[str, Any]]:
+        """Means over a set of test images, of the methods that solved it."""
+        found = {line: _first(_where(self.sets, **_key(task, line), set=name)) for line in self.lines_on(task)}
+        return {line: entry for line, entry in found.items() if entry}
 
     def rows_of(self, task: str, line: Line, setting: str, split: str = "test") -> pd.DataFrame:
         """Rows of one setting on one split, in the order of the images."""
@@ -100,7 +107,7 @@ def load(experiment: Experiment, root: Path, skipped: Mapping[str, str] | None =
         FlowpriorError: a file is missing.
     """
     layout = Layout(experiment, root)
-    files = {name: layout.evaluated(name) for name in ("rows", "traces", "summary", "paired")}
+    files = {name: layout.evaluated(name) for name in ("rows", "traces", "summary", "paired", "sets")}
     for path in files.values():
         if not path.exists():
             raise FlowpriorError(f"no {path.relative_to(root)}; evaluate the experiment first")
@@ -116,6 +123,7 @@ def load(experiment: Experiment, root: Path, skipped: Mapping[str, str] | None =
         traces=pd.read_parquet(files["traces"]),
         summary=_with_columns(pd.read_csv(files["summary"], **readable)),
         paired=pd.read_csv(files["paired"], **readable),
+        sets=pd.read_csv(files["sets"], **readable),
         means=setting_means(rows),
         skipped=dict(skipped or {}),
     )

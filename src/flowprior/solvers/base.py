@@ -61,6 +61,7 @@ class Context:
         memory: what was derived from this prior, or it and the operator, by what derived it (`Memory.of`).
         kernel: whether the compiled kernel may run the prior.
         weights: setting -> one value per image, in place of the one value that the settings hold (`Solver.per_row`).
+        start: images (N, C, H, W) from which to search, in place of what the settings say (`Solver.takes_start`).
     """
 
     keys: tuple[str, ...]
@@ -70,6 +71,7 @@ class Context:
     memory: dict[Hashable, Any] = field(default_factory=dict)
     kernel: bool = True
     weights: Mapping[str, Tensor] = field(default_factory=dict)
+    start: Tensor | None = None
 
     def remembered(self, key: Hashable, derive: Callable[[], Any]) -> Any:
         """What `derive` gives, asked only once per key."""
@@ -94,6 +96,9 @@ class Solver(ABC):
 
     #: Settings that may differ from image to image within one batch: a sweep over them is one batch.
     per_row: ClassVar[tuple[str, ...]] = ()
+
+    #: Whether its search can begin at given images.
+    takes_start: ClassVar[bool] = False
 
     #: Pydantic model of the solver's own settings.
     Settings: ClassVar[type[SettingsModel]] = SettingsModel
@@ -128,6 +133,7 @@ def solve(
     progress: Callable[[int, int], None] | None = None,
     memory: Memory | dict[Hashable, Any] | None = None,
     weights: Mapping[str, Tensor] | None = None,
+    start_images: Tensor | None = None,
     **settings: Any,
 ) -> Result:
     """Reconstruct images from measurements by a registered method.
@@ -149,6 +155,8 @@ def solve(
             weights, the Gaussian of the prior's samples) is derived once for each prior. A prior whose weights have
             changed since is another.
         weights: setting -> its value for each image (N,), of those the solver lists in `per_row`.
+        start_images: images (N, C, H, W) in [0, 1] at which the search begins, in place of what the settings say; for
+            solvers that take them (`takes_start`).
         **settings: the solver's own settings; see its `Settings`.
 
     Returns:
@@ -166,7 +174,11 @@ def solve(
     identities = keys_of(keys, len(y), repeated=bool(weights))
     per_image = weights_of(weights, solver, len(y))
     kept = Memory.of_caller(memory)
-    context = Context(identities, seed_as_number(seed), observer, progress, kept.of(prior), kept.kernel, per_image)
+    begun = _start_of(start_images, solver, operator, y)
+    memory_of_prior = kept.of(prior)
+    context = Context(
+        identities, seed_as_number(seed), observer, progress, memory_of_prior, kept.kernel, per_image, begun
+    )
     if len(y) == 0:
         return _nothing(operator, y)
     good = torch.isfinite(y).flatten(1).all(1)
@@ -216,6 +228,19 @@ def _check_prior(solver: Solver, prior: Any, operator: Operator) -> None:
         raise FlowpriorError(
             f"the prior is for images {tuple(prior.shape)}, the operator for {tuple(operator.shape)}; build both alike"
         )
+
+
+def _start_of(start: Tensor | None, solver: Solver, operator: Operator, y: Tensor) -> Tensor | None:
+    if start is None:
+        return None
+    if not solver.takes_start:
+        raise FlowpriorError(f"solver '{solver.name}' begins at no given images; leave start_images out")
+    if tuple(start.shape) != (len(y), *operator.shape):
+        raise FlowpriorError(
+            f"start_images have shape {tuple(start.shape)}, and the problem is of {len(y)} images "
+            f"{tuple(operator.shape)}; give one for each"
+        )
+    return start.to(y)
 
 
 def closed_form_result(images: Tensor, started: float, context: Context) -> Result:

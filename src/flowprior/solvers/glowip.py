@@ -9,7 +9,10 @@ from flowprior.solvers.csgm import CSGM
 
 
 class GlowIP(CSGM):
-    """min_z ||A G(z) - y||^2 + gamma ||z||^2 from z = 0."""
+    """min_z ||A G(z) - y||^2 + gamma ||z||^2, or gamma ||z||, from z = 0.
+
+    Eq. 1 of Asim et al. 2020 as its program has it: `penalty: norm`, `value_range: 1`, and L-BFGS.
+    """
 
     name = "glowip"
     needs = Invertible
@@ -17,5 +20,5 @@ class GlowIP(CSGM):
     class Settings(CSGM.Settings):
         """Settings of `glowip`."""
 
-        gamma: float = Field(0.0, ge=0, description="weight of ||z||^2; Chávez 2021: .1 for denoising, 0 else")
+        gamma: float = Field(0.0, ge=0, description="weight of the penalty; Chávez 2021: .1 for denoising, 0 else")
         init_std: float = Field(0.0, ge=0, description="standard deviation of the random first latent")

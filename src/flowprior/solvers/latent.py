@@ -11,7 +11,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from flowprior.models.capabilities import Decodes, passes_of
+from flowprior.errors import FlowpriorError
+from flowprior.models.capabilities import Decodes, Invertible, missing, passes_of
 from flowprior.models.evaluator import evaluator, latent_sizes
 from flowprior.operators.base import Operator
 from flowprior.optim.problem import Rows, SearchSettings, Terms
@@ -22,9 +23,6 @@ from flowprior.solvers.averaging import averaged
 from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.searching import search
 
-#: Chávez 2021 states its objectives on values in [-1, 1]; residuals of [0, 1] images are half as long.
-RANGE = 2.0
-
 
 class LatentSettings(SearchSettings):
     """Settings of every search over latents."""
@@ -33,6 +31,14 @@ class LatentSettings(SearchSettings):
         "origin", description="what the first latent is spread around: z = 0, or the latent of A_dagger y"
     )
     init_std: float = Field(0.0, ge=0, description="standard deviation of the first latent's random part")
+    init_norm: float | None = Field(
+        None, ge=0, description="length to which the first latent's random part is scaled; null: as it is drawn"
+    )
+    value_range: float = Field(
+        2.0,
+        gt=0,
+        description="width of the values that residuals are taken on: Chávez 2021 2, Asim et al. 2020 1",
+    )
     coarse_steps: int = Field(
         0, ge=0, description="steps for each level of the flow from the coarsest on, while finer latents stay; then all"
     )
@@ -43,8 +49,9 @@ class LatentSettings(SearchSettings):
 
 
 class LatentSolver(Solver):
-    """Minimise an objective of G(z) and z, from a random or zero latent."""
+    """Minimise an objective of G(z) and z, from a random or zero latent, or from that of an image."""
 
+    takes_start = True
     Settings: ClassVar[type[SettingsModel]] = LatentSettings
     #: The setting that weighs the prior's term.
     weight: ClassVar[str]
@@ -55,7 +62,7 @@ class LatentSolver(Solver):
 
         Args:
             weight: weight of the prior's term (N,).
-            residual: A G(z) - y on values in [-1, 1], flat (N, M).
+            residual: A G(z) - y times the settings' `value_range`, flat (N, M).
             z: latents (N, D).
             images: G(z) in [0, 1], not clipped.
             log_det: log |det J_G(z)| (N,); NaN of a model that only decodes.
@@ -67,15 +74,13 @@ class LatentSolver(Solver):
         copies = settings.restarts
         many = y.repeat_interleave(copies, dim=0)
         weight = self.value_per_image(self.weight, y, context).repeat_interleave(copies)
-        spread = settings.init_std * keyed_rows(
-            torch.randn,
-            (math.prod(prior.latent_shape),),
-            [(context.seed, key, "start", restart) for key in context.keys for restart in range(copies)],
-        ).to(y)
+        spread = self._spread(prior, context).to(y)
+
+        scale = settings.value_range
 
         def objective(z: Tensor, rows: Rows) -> Terms:
             images, log_det = asked.inverse(z)
-            return self.terms(weight[rows], RANGE * (operator.A(images) - many[rows]).flatten(1), z, images, log_det)
+            return self.terms(weight[rows], scale * (operator.A(images) - many[rows]).flatten(1), z, images, log_det)
 
         def finish(images: Tensor) -> Tensor:
             if settings.project:
@@ -86,15 +91,37 @@ class LatentSolver(Solver):
         with evaluator(prior, precision=settings.precision, kernel=context.kernel) as asked:
             started = time.perf_counter()
             start, network = spread, passes_of(prior)
-            encoded = settings.start == "pseudo_inverse"
+            encoded = context.start is not None or settings.start == "pseudo_inverse"
             if encoded:
+                _check_encodes(self.name, prior)
                 with torch.no_grad():
-                    start = spread + asked.forward(operator.A_dagger(many).clamp(0, 1))[0]
+                    near = operator.A_dagger(y) if context.start is None else context.start
+                    start = spread + asked.forward(near.clamp(0, 1).repeat_interleave(copies, dim=0))[0]
             return averaged(
                 copies,
                 context,
                 lambda rows: search(stages, start, settings, rows, finish, started, network, network * encoded),
             )
+
+    def _spread(self, prior: Decodes, context: Context) -> Tensor:
+        """The random part of each row's first latent (N * restarts, D)."""
+        settings = self.settings
+        drawn = keyed_rows(
+            torch.randn,
+            (math.prod(prior.latent_shape),),
+            [(context.seed, key, "start", restart) for key in context.keys for restart in range(settings.restarts)],
+        )
+        if settings.init_norm is None:
+            return settings.init_std * drawn
+        return settings.init_norm * drawn / drawn.norm(dim=1, keepdim=True)
+
+
+def _check_encodes(name: str, prior: Decodes) -> None:
+    if lacking := missing(prior, Invertible):
+        raise FlowpriorError(
+            f"solver '{name}' is to begin at an image's latent, and {type(prior).__name__} has none "
+            f"(it lacks {', '.join(lacking)}); leave out start, or take a flow"
+        )
 
 
 def squared_norm(z: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class Subject:
         images: test images (N, C, H, W) in [0, 1], where it needs a model.
         names: identity of each image.
         rows: every row of the experiment, where the study `reads_rows`.
-        tasks: name -> operator and noise.
+        tasks: name -> operator and noise, where it `reads_tasks`.
     """
 
     seed: int
@@ -51,6 +51,8 @@ class Study(ABC):
     needs: ClassVar[type | None] = None
     #: Whether it reads the rows of all reconstructions.
     reads_rows: ClassVar[bool] = False
+    #: Whether it takes operators and noise of the experiment's tasks.
+    reads_tasks: ClassVar[bool] = False
 
     Settings: ClassVar[type[SettingsModel]] = SettingsModel
 

@@ -49,6 +49,7 @@ class Curves(Study):
     name = "curves"
     caption = "Means over test images with 95 % intervals; hollow markers: as published, on other images."
     reads_rows = True
+    reads_tasks = True
 
     class Settings(SettingsModel):
         """Settings of `curves`."""
@@ -57,6 +58,7 @@ class Curves(Study):
         y: str = Field("psnr", description="a metric")
         tasks: list[str] | None = Field(None, description="of the experiment; null: all that have the property")
         methods: list[str] | None = Field(None, description="of the experiment; null: all")
+        images: str = Field("test", description="test, or one of test_sets")
         published: str | None = Field(None, description="published points to draw besides")
 
         @field_validator("x")
@@ -81,7 +83,10 @@ class Curves(Study):
             raise FlowpriorError(f"y is '{settings.y}', and the metrics of these rows are {names}")
         rows = rows.assign(y=metric.values(rows))
         kind, _, name = settings.x.partition(".")
-        found = _along_setting(rows, name) if kind == "setting" else _along_tasks(rows, name, subject)
+        if settings.images not in set(rows["split"]) - {"validation"}:
+            raise FlowpriorError(f"images is '{settings.images}', and these rows are of {_listed(rows['split'])}")
+        along = _along_setting(rows, name) if kind == "setting" else _along_tasks(rows, name, subject)
+        found = [(panel, line, x, own[own["split"] == settings.images]) for panel, line, x, own in along]
         lines = [
             (panel, line, x, own["y"].mean(), *bootstrap_interval(own["y"].to_numpy(), subject.seed), len(own), "ours")
             for panel, line, x, own in found
@@ -136,6 +141,10 @@ class Curves(Study):
         axis.set_ylabel(self.settings.y)
 
 
+def _listed(names: pd.Series) -> str:
+    return ", ".join(name for name in dict.fromkeys(names) if name != "validation")
+
+
 def _label(method: str, prior: str, several: bool) -> str:
     return f"{method} ({prior})" if several else method
 
@@ -147,7 +156,7 @@ def _labels(rows: pd.DataFrame) -> dict[tuple[str, str], str]:
 
 
 def _along_setting(rows: pd.DataFrame, name: str) -> list[tuple[str, str, float, pd.DataFrame]]:
-    """(task, line, value, rows of test images) of each value of a setting; NaN where a method has no such setting."""
+    """(task, line, value, rows) of each value of a setting; NaN where a method has no such setting."""
     labels, found = _labels(rows), []
     values = rows["settings"].map(lambda text: json.loads(text).get(name, np.nan))
     rows = rows.assign(x=pd.to_numeric(values, errors="coerce"))
@@ -157,13 +166,12 @@ def _along_setting(rows: pd.DataFrame, name: str) -> list[tuple[str, str, float,
         for x in places:
             own = line[line["x"] == x] if np.isfinite(x) else line
             chosen = choose(setting_means(own))["validation"]
-            test = own[(own["setting"] == chosen) & (own["split"] == "test")]
-            found.append((str(task), label, x, test))
+            found.append((str(task), label, x, own[own["setting"] == chosen]))
     return found
 
 
 def _along_tasks(rows: pd.DataFrame, name: str, subject: Subject) -> list[tuple[str, str, float, pd.DataFrame]]:
-    """("", line, property, rows of test images) of each method on each task that has the property."""
+    """("", line, property, rows) of each method on each task that has the property."""
     labels, found = _labels(rows), []
     for (task, method, prior), line in rows.groupby(LINE, sort=False):
         problem = subject.tasks[str(task)]
@@ -171,6 +179,5 @@ def _along_tasks(rows: pd.DataFrame, name: str, subject: Subject) -> list[tuple[
         if not isinstance(x, int | float):
             continue
         chosen = choose(setting_means(line))["validation"]
-        test = line[(line["setting"] == chosen) & (line["split"] == "test")]
-        found.append(("", labels[str(method), str(prior)], float(x), test))
+        found.append(("", labels[str(method), str(prior)], float(x), line[line["setting"] == chosen]))
     return found

@@ -17,6 +17,7 @@ REGISTRY: Registry[Study] = Registry(
         "steps_in_latents": "flowprior.studies.directions:StepsInLatents",
         "linear_bounds": "flowprior.studies.linear_bounds:LinearBounds",
         "planar_flow": "flowprior.studies.planar:PlanarFlow",
+        "null_space_start": "flowprior.studies.null_space:NullSpaceStart",
         "likelihoods": "flowprior.studies.likelihoods:Likelihoods",
     },
 )
