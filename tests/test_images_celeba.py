@@ -1,7 +1,9 @@
 """CelebA's archive: reading, downloading, and everything that can be wrong with it."""
 
+import contextlib
 import hashlib
 import http.server
+import itertools
 import threading
 import zipfile
 
@@ -206,24 +208,40 @@ def test_downloaded_file_has_to_be_an_archive(remote, raw, tmp_path):
     assert not files_below(tmp_path / "here")
 
 
-def test_download_that_stops_early(remote, tmp_path):
-    class Short(http.server.BaseHTTPRequestHandler):
+@contextlib.contextmanager
+def serving(*answers):
+    """The address of a server that gives these answers in turn, the last for ever, each announced as long as it."""
+    turns = itertools.chain(answers, itertools.repeat(answers[-1]))
+
+    class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
-            self.send_header("Content-Length", "1000")
+            self.send_header("Content-Length", str(max(1000, len(answers[-1]))))
             self.end_headers()
-            self.wfile.write(b"PK")
+            self.wfile.write(next(turns))
 
         def log_message(self, *args):
             pass
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Short) as server:
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/{ARCHIVE}"
-        with pytest.raises(FlowpriorError, match=r"stopped after 2 of 1,000 bytes|can not download"):
-            images.fetch(remote.model_copy(update={"url": url}))
+        yield f"http://127.0.0.1:{server.server_port}/{ARCHIVE}"
         server.shutdown()
+
+
+def test_download_that_stops_early(remote, tmp_path):
+    with serving(b"PK") as url, pytest.raises(FlowpriorError, match=r"can not download http://.*2 bytes read"):
+        images.fetch(remote.model_copy(update={"url": url}))
     assert not files_below(tmp_path / "here")
+
+
+def test_download_that_stops_early_is_begun_again(remote, raw, tmp_path):
+    place = tmp_path / "here/data/celeba"
+    place.mkdir(parents=True)
+    (place / PARTITION).write_text("000001.jpg 0\n")
+    with serving(b"PK", (raw / ARCHIVE).read_bytes()) as url:
+        images.fetch(remote.model_copy(update={"url": url}))
+    assert (place / ARCHIVE).read_bytes() == (raw / ARCHIVE).read_bytes()
 
 
 def test_a_users_own_path_is_never_written_to(raw, tmp_path):

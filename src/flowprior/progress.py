@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO, cast
+
+from tqdm import tqdm
 
 from flowprior.errors import USER_ERROR_STATUS, one_line_errors
 
@@ -27,20 +28,8 @@ ERROR_SUFFIX = ".error"
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def clock(seconds: float) -> str:
-    """Seconds as a person reads them.
-
-    Example:
-        >>> clock(5), clock(92), clock(3725)
-        ('0:05', '1:32', '1:02:05')
-    """
-    minutes, rest = divmod(round(max(seconds, 0)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 class Progress:
-    """Prints "train haar_glow  1200/4000  bits_per_dim 4.31  0:40 elapsed  1:32 left" now and then.
+    """Says "train haar_glow  1200/4000, bits_per_dim 4.31  00:40 elapsed  01:32 left" now and then.
 
     On a terminal a line replaces the one before every 2 s; anywhere else a line is added every 15 s.
 
@@ -48,67 +37,70 @@ class Progress:
         label: what is being done.
         total: how many units there are; positive.
         log: where to print; None: `sys.stderr` of the moment.
-        now: clock in seconds, replaced in tests.
 
     Example:
         >>> import sys
-        >>> ticks = iter([0.0, 5.0, 10.0])
-        >>> progress = Progress("train haar_glow", total=2, log=sys.stdout, now=lambda: next(ticks))
-        >>> progress.update(1, bits_per_dim=4.31)
-        train haar_glow  1/2  bits_per_dim 4.31  0:05 elapsed  0:05 left
-        >>> progress.update(2, bits_per_dim=4.2)
-        train haar_glow  2/2  bits_per_dim 4.2  0:10 elapsed
+        >>> Progress("train haar_glow", total=2, log=sys.stdout).update(2, bits_per_dim=4.2)
+        train haar_glow  0/2  00:00 elapsed  ? left
+        train haar_glow  2/2, bits_per_dim 4.2  00:00 elapsed  00:00 left
     """
 
-    def __init__(
-        self,
-        label: str,
-        total: int,
-        log: TextIO | None = None,
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.label = label
-        self.total = total
-        self._before = 0
-        self._stream = log if log is not None else sys.stderr
-        self._terminal = self._stream.isatty()
-        self._now = now
-        self._start = now()
-        self._last: float | None = None
+    def __init__(self, label: str, total: int, log: TextIO | None = None) -> None:
+        stream = log if log is not None else sys.stderr
+        terminal = stream.isatty()
+        self._bar = _Bar(
+            desc=label,
+            total=total,
+            file=stream if terminal else _Lines(stream),
+            mininterval=TERMINAL_INTERVAL if terminal else LINE_INTERVAL,
+            miniters=1,
+            smoothing=0,
+            position=0,
+            # Whole lines: a log gets them too, and some terminals do not say how wide they are.
+            ncols=1000,
+            nrows=20,
+            bar_format="{desc}  {n_fmt}/{total_fmt}{postfix}  {elapsed} elapsed  {remaining} left",
+        )
 
     def resume(self, done: int) -> None:
         """Go on from `done` units that an earlier program did: the time left is judged by this one's own pace."""
-        self._before = done
-        self._start = self._now()
-        self.update(done, resumed=True)
+        self._bar.n = self._bar.initial = self._bar.last_print_n = done
+        self._bar.unpause()
+        self._bar.start_t = self._bar.last_print_t
+        self._bar.set_postfix_str("resumed")
 
     def update(self, done: int, **facts: Any) -> None:
         """Say that `done` of the total are done; facts such as `bits_per_dim=4.31` follow the count.
 
-        Prints the first time, when all is done, and otherwise at most once per interval.
+        Prints when all is done, and otherwise at most once per interval.
         """
-        moment = self._now()
-        interval = TERMINAL_INTERVAL if self._terminal else LINE_INTERVAL
-        finished = done >= self.total
-        if self._last is not None and moment - self._last < interval and not finished:
-            return
-        self._last = moment
-        line = self._line(done, moment - self._start, facts)
-        if self._terminal:
-            self._stream.write(f"\r\x1b[2K{line}" + ("\n" if finished else ""))
-        else:
-            self._stream.write(line + "\n")
-        self._stream.flush()
+        said = (
+            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.items()
+        )
+        self._bar.set_postfix_str("  ".join(said), refresh=False)
+        self._bar.update(done - self._bar.n)
+        if done >= self._bar.total:
+            self._bar.close()
 
-    def _line(self, done: int, elapsed: float, facts: dict[str, Any]) -> str:
-        parts = [self.label, f"{done}/{self.total}"]
-        for name, value in facts.items():
-            parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
-        parts.append(f"{clock(elapsed)} elapsed")
-        own = done - self._before
-        if own > 0 and done < self.total:
-            parts.append(f"{clock(elapsed / own * (self.total - done))} left")
-        return "  ".join(parts)
+
+class _Bar(tqdm):
+    monitor_interval = 0  # no thread that looks after it: jobs fork
+
+
+class _Lines:
+    """A stream without a screen, where each state of a bar is a line of its own, and no two are the same."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._last = stream, ""
+
+    def write(self, text: str) -> None:
+        line = text.strip("\r\n ")
+        if line and line != self._last:
+            self._stream.write(f"{line}\n")
+            self._last = line
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 class _Tee:

@@ -1,10 +1,10 @@
-"""Downloading into a temporary place, checked before it gets its name."""
+"""Downloading into a temporary place, checked before it gets its name; a transfer that fails is begun again."""
 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import shutil
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -13,11 +13,8 @@ from pathlib import Path
 
 from flowprior.errors import FlowpriorError
 from flowprior.images import checksums
-from flowprior.progress import Progress
 
-_PIECE = 1 << 20
 _SCHEMES = ("https", "http", "file")
-_TIMEOUT = 60
 
 
 @contextlib.contextmanager
@@ -45,30 +42,31 @@ def download(url: str, path: Path, checksum: str | None) -> None:
         checksum: 'sha256:...' or 'md5:...'; None: only the announced length is checked.
 
     Raises:
-        FlowpriorError: the address can not be read, the transfer stopped early, or the checksum is wrong.
+        FlowpriorError: the address can not be read, the transfer stopped early three times, or the checksum is wrong.
     """
     scheme = urllib.parse.urlsplit(url).scheme
     if scheme not in _SCHEMES:
         raise FlowpriorError(f"data.url must begin with https://, http:// or file://, got '{url}'")
     if checksum is not None:
         checksums.parse(checksum)  # a misspelt checksum is found before the transfer, not after it
+    # Not at the top: they cost each start of Snakemake a quarter of a second.
+    import pooch
+    from requests import RequestException
+
+    by_http = pooch.HTTPDownloader(sys.stderr.isatty(), chunk_size=1 << 20, timeout=60)
+    # Its checksum is verified below: pooch would get a file of gigabytes again whose checksum was written down wrong.
+    files = pooch.create(path.parent, "", registry={path.name: None}, urls={path.name: url}, retry_if_failed=2)
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer, path.open("wb") as file:
-            announced = int(answer.headers.get("Content-Length") or 0)
-            done = 0
-            progress = Progress(f"download {path.name}, bytes", announced)
-            while piece := answer.read(_PIECE):
-                file.write(piece)
-                done += len(piece)
-                if announced:
-                    progress.update(done)
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        files.fetch(path.name, downloader=_copy if scheme == "file" else by_http)
+    except (RequestException, urllib.error.URLError) as error:
         reason = getattr(error, "reason", None) or error
         raise FlowpriorError(
             f"can not download {url}: {reason}; check data.url and the network, or put the file there by hand"
         ) from None
-    if announced and done != announced:
-        raise FlowpriorError(
-            f"download of {url} stopped after {done:,} of {announced:,} bytes; run again, or get it by hand"
-        )
     checksums.verify(path, checksum, shown=url)
+
+
+def _copy(url: str, target: str, _: object) -> None:
+    """What pooch has no downloader for: a file:// address."""
+    with urllib.request.urlopen(url) as source, Path(target).open("wb") as file:
+        shutil.copyfileobj(source, file)

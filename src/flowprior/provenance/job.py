@@ -63,9 +63,9 @@ class JobFacts:
     call: dict[str, str] | None = None
 
     @classmethod
-    def read(cls, path: Path) -> JobFacts:
-        """What `job_facts` wrote."""
-        return cls(**json.loads(path.read_text()))
+    def read(cls, path: Path) -> JobFacts | None:
+        """What `job_facts` wrote; None for results that are older than such files."""
+        return cls(**json.loads(path.read_text())) if path.exists() else None
 
 
 @contextmanager

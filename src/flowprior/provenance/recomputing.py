@@ -142,7 +142,7 @@ class _Again:
 
     def solved(self) -> list[str]:
         """Whether the same problem, solved alone, gives the same PSNR."""
-        facts, name = self._facts(), str(self.row["prior"])
+        facts, name = JobFacts.read(self.layout.solved(self.job, "job")), str(self.row["prior"])
         # Where this machine has no GPU the CPU solves it again, within the tolerance of other sums.
         was_gpu = facts is not None and facts.device.startswith("cuda")
         by_gpu = was_gpu and torch.cuda.is_available()
@@ -202,10 +202,6 @@ class _Again:
             and isinstance(prior, Flow)
             and runs_by_kernel(prior)
         )
-
-    def _facts(self) -> JobFacts | None:
-        path = self.layout.solved(self.job, "job")
-        return JobFacts.read(path) if path.exists() else None
 
 
 def _place(experiment: Experiment, row: dict[str, Any]) -> tuple[int, int, dict[str, Any]]:

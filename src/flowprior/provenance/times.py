@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,25 +66,13 @@ def _entry(layout: Layout, step: Step) -> JobEntry:
     numbers = benchmark_numbers(layout.benchmark(step))
     seconds, memory = numbers.get("s"), numbers.get("max_rss")
     path = layout.job_file(step)
-    if path is None or not path.exists():
+    facts = JobFacts.read(path) if path else None
+    if facts is None:
         return JobEntry(step.rule, step.wildcards, seconds, memory)
-    facts = JobFacts.read(path)
-    return JobEntry(
-        rule=step.rule,
-        wildcards=step.wildcards,
-        # Snakemake's clock includes the start of the program, the job's own does not.
-        seconds=facts.seconds if seconds is None else seconds,
-        peak_memory_mb=facts.peak_memory_mb,
-        gpu_memory_mb=facts.gpu_memory_mb,
-        started=facts.started,
-        host=facts.host,
-        device=facts.device,
-        slurm_job=facts.slurm_job,
-        commit=facts.commit,
-        diff=facts.diff,
-        versions=facts.versions,
-        inputs=facts.inputs,
-    )
+    entry = JobEntry(**{one.name: getattr(facts, one.name) for one in fields(JobEntry)})
+    # Snakemake's clock includes the start of the program, the job's own does not.
+    seconds = facts.seconds if seconds is None else seconds
+    return replace(entry, rule=step.rule, wildcards=step.wildcards, seconds=seconds)
 
 
 def benchmark_numbers(path: Path) -> dict[str, float]:

@@ -52,11 +52,6 @@ class Common:
         return cls(layout, group, _image_sets(layout), {"data.dvc": md5} if md5 else {}, skip)
 
 
-def read_facts(path: Path) -> JobFacts | None:
-    """What a job said of itself; None for results that are older than such files."""
-    return JobFacts.read(path) if path.exists() else None
-
-
 def other_params(job: JobFacts | None, wanted: Mapping[str, Any]) -> str | None:
     """The first parameter that a job had otherwise than is wanted; None where there is none, or nothing is known."""
     had = (job.params if job else None) or {}

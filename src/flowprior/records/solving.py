@@ -15,6 +15,7 @@ from flowprior.experiment.layout import Step
 from flowprior.experiment.origin import check_origin
 from flowprior.experiment.plan import Job, jobs
 from flowprior.models.files import WEIGHTS
+from flowprior.provenance.job import JobFacts
 from flowprior.records import facts
 from flowprior.records.pictures import grid
 from flowprior.records.record import Curve, Record, finite, flat, thinned
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from flowprior.experiment.layout import Layout
     from flowprior.experiment.params import Experiment, Point
-    from flowprior.provenance.job import JobFacts
 
 #: (task, method, prior, setting) -> how it was chosen, such as "validation,oracle".
 Chosen = Mapping[tuple[str, str, str, str], str]
@@ -69,7 +69,7 @@ def _is_current(common: facts.Common, job: Job) -> bool:
         common.skip(str(error))
         return False
     wanted = {"task": common.layout.experiment.tasks[job.task].model_dump(mode="json")}
-    if facts.other_params(facts.read_facts(common.layout.solved(job, "job")), wanted):
+    if facts.other_params(JobFacts.read(common.layout.solved(job, "job")), wanted):
         common.skip(f"{path} is of another '{job.task}' than the experiment has now; run the workflow again")
         return False
     return True
@@ -80,7 +80,7 @@ def _of_job(common: facts.Common, job: Job, beside: Mapping[str, pd.DataFrame], 
     import pandas as pd
 
     layout, step = common.layout, Step.solving(job)
-    experiment, said = layout.experiment, facts.read_facts(layout.solved(job, "job"))
+    experiment, said = layout.experiment, JobFacts.read(layout.solved(job, "job"))
     rows = pd.read_parquet(layout.solved(job, "rows"))
     traces = dict(iter(pd.read_parquet(layout.solved(job, "traces")).groupby("setting", sort=False)))
     tags = facts.job_tags(said) | _checkpoint(layout, job, said)

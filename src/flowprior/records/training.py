@@ -12,6 +12,7 @@ import yaml
 
 from flowprior.experiment.layout import Step
 from flowprior.images.checksums import of_file
+from flowprior.provenance.job import JobFacts
 from flowprior.records import facts
 from flowprior.records.record import Record, finite, flat, thinned
 
@@ -30,7 +31,7 @@ def training_record(common: facts.Common, training: Training) -> Record | None:
     if not all(layout.trained(training, name).exists() for name in ("weights", *_COPIED)):
         return None
     plan, step = experiment.priors[training.prior], Step.learning(training, experiment)
-    job = facts.read_facts(layout.trained(training, "job"))
+    job = JobFacts.read(layout.trained(training, "job"))
     wanted = {"prior": plan.model_dump(mode="json"), "bits": experiment.bits, "seed": experiment.seed}
     if training.task is not None:
         wanted["task"] = experiment.tasks[training.task].model_dump(mode="json")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -12,12 +12,8 @@ from flowprior.report.formats import MINUS, interval, number, signed, unit, writ
 from flowprior.report.results import Results
 from flowprior.report.tables import best, hyperparameter_table, listed, published_table, selection_table
 
-
-class Group(NamedTuple):
-    """Rows of one task below a heading; cells are LaTeX."""
-
-    title: str
-    rows: list[list[str]]
+#: Column of a table -> its head in LaTeX, and how its values are written.
+Columns = Mapping[str, tuple[str, Callable[[Any], str]]]
 
 
 def latex_tables(results: Results) -> dict[str, str]:
@@ -37,81 +33,29 @@ def results_latex(results: Results) -> str:
     """The main table of a paper: methods down, tasks across, the best of each task in bold."""
     tasks = [task for task in results.experiment.tasks if results.lines_on(task)]
     first, *others = results.metrics
-    tops = {
-        task: best([results.selected(task, line) or {} for line in results.lines_on(task)], first) for task in tasks
-    }
-    width = 2 + len(others)
-    body = []
-    for line in results.lines:
-        cells = [escape(line.label)]
-        for task in tasks:
-            chosen = results.selected(task, line)
-            if chosen is None:
-                cells += ["--", "", *["--"] * len(others)]
+    labels = [first.label, "", *(one.label for one in others)]
+    rows = [[escape(line.label)] for line in results.lines]
+    for task in tasks:
+        entries = [results.selected(task, line) for line in results.lines]
+        top = best([entry for entry in entries if entry], first)
+        for row, entry in zip(rows, entries, strict=True):
+            if entry is None:
+                row += ["--", "", *["--"] * len(others)]
                 continue
-            mean = escape(written(first, chosen[first.name]))
-            ends = interval(chosen[f"{first.name}_low"], chosen[f"{first.name}_high"], 1)
-            cells += [
-                f"\\textbf{{{mean}}}" if chosen[first.name] == tops[task] else mean,
-                f"{{\\scriptsize {escape(ends)}}}",
-                *(escape(written(one, chosen[one.name])) for one in others),
-            ]
-        body.append(" & ".join(cells) + r" \\")
-    heads = "".join(f" & \\multicolumn{{{width}}}{{c}}{{{escape(task)}}}" for task in tasks)
-    rules = "".join(f"\\cmidrule(lr){{{2 + width * i}-{1 + width * (i + 1)}}}" for i in range(len(tasks)))
+            mean = escape(written(first, entry[first.name]))
+            ends = interval(entry[f"{first.name}_low"], entry[f"{first.name}_high"], 1)
+            row += [rf"\textbf{{{mean}}}" if entry[first.name] == top else mean, rf"{{\scriptsize {escape(ends)}}}"]
+            row += [escape(written(one, entry[one.name])) for one in others]
+    width = len(labels)
+    rules = "".join(rf"\cmidrule(lr){{{2 + width * i}-{1 + width * (i + 1)}}}" for i in range(len(tasks)))
+    # pandas has no rules between levels of heads: they stand before the first head of the lower one.
+    heads = [("", f"{rules}\nmethod"), *((escape(task), label) for task in tasks for label in labels)]
     caption = (
         rf"Mean {first.head} with its 95\,\% bootstrap interval, and mean {listed([one.label for one in others])}, on "
         rf"test images. Settings were selected on validation images. Best {first.label} in bold."
     )
-    lines = [
-        *_opening(caption, f"tab:{results.experiment.name}", f"l{('rc' + 'r' * len(others)) * len(tasks)}"),
-        rf"{heads} \\",
-        rules,
-        "method" + " & ".join(["", first.label, "", *(one.label for one in others)]) * len(tasks) + r" \\",
-        r"\midrule",
-        *body,
-        *_CLOSING,
-    ]
-    return "\n".join(lines)
-
-
-def grouped(caption: str, label: str, heads: Sequence[str], groups: Sequence[Group], long: bool = False) -> str:
-    """A table with a heading per group.
-
-    Args:
-        caption: LaTeX.
-        label: for references.
-        heads: LaTeX of the columns' names; the first column is left-aligned, the others right-aligned.
-        groups: what stands below.
-        long: whether it may run over pages.
-    """
-    align = "l" + "r" * (len(heads) - 1)
-    head = [" & ".join(heads) + r" \\", r"\midrule"]
-    body = []
-    for index, group in enumerate(groups):
-        title = rf"\multicolumn{{{len(heads)}}}{{l}}{{\emph{{{group.title}}}}} \\"
-        body += [r"\addlinespace"] * bool(index) + [title]
-        body += [" & ".join(row) + r" \\" for row in group.rows]
-    if not long:
-        return "\n".join([*_opening(caption, label, align), *head, *body, *_CLOSING])
-    lines = [
-        "% needs \\usepackage{booktabs,longtable}",
-        r"\begingroup\footnotesize",
-        rf"\begin{{longtable}}{{{align}}}",
-        rf"\caption{{{caption}}}\label{{{label}}} \\",
-        r"\toprule",
-        *head,
-        r"\endfirsthead",
-        r"\toprule",
-        *head,
-        r"\endhead",
-        *body,
-        r"\bottomrule",
-        r"\end{longtable}",
-        r"\endgroup",
-        "",
-    ]
-    return "\n".join(lines)
+    table = pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(heads))
+    return _latex(table, caption, f"tab:{results.experiment.name}", f"l{('rc' + 'r' * len(others)) * len(tasks)}")
 
 
 def escape(text: str) -> str:
@@ -125,100 +69,98 @@ def escape(text: str) -> str:
     return "".join(special.get(letter, letter) for letter in text)
 
 
-def _opening(caption: str, label: str, align: str) -> list[str]:
-    return [
-        "% needs \\usepackage{booktabs}",
-        r"\begin{table}[t]",
-        r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
-        rf"\caption{{{caption}}}",
-        rf"\label{{{label}}}",
-        rf"\begin{{tabular}}{{{align}}}",
-        r"\toprule",
-    ]
-
-
-_CLOSING = [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
-
-
 def _selection(results: Results) -> str:
-    heads = ["method", "chosen", "PSNR", "paper's PSNR", "oracle", "PSNR", "cost"]
-
-    def row(entry: pd.Series) -> list[str]:
-        chosen, oracle = entry["validation_setting"], entry["oracle_setting"]
-        numbers = [number(entry[f"{by}_{CHOSEN_BY}"]) for by in ("validation", "paper", "oracle")]
-        cost = signed(entry["cost_of_choosing"])
-        return [escape(cell) for cell in (entry["method"], chosen, *numbers[:2], oracle, numbers[2], cost)]
-
+    columns: Columns = {
+        "method": ("method", str),
+        "validation_setting": ("chosen", str),
+        f"validation_{CHOSEN_BY}": ("PSNR", number),
+        f"paper_{CHOSEN_BY}": ("paper's PSNR", number),
+        "oracle_setting": ("oracle", str),
+        f"oracle_{CHOSEN_BY}": ("PSNR", number),
+        "cost_of_choosing": ("cost", signed),
+    }
     caption = (
         r"What choosing settings on validation images costs: mean test PSNR in dB with the chosen setting, "
         r"with the paper's own value, and with the best setting on the test images (oracle)."
     )
-    return grouped(caption, "tab:selection", heads, _by_task(selection_table(results), row))
+    return _grouped(selection_table(results), columns, caption, "tab:selection")
 
 
 def _paired(results: Results) -> str:
-    groups = []
+    columns: dict[str, tuple[str, Callable[[Any], str]]] = {"method": ("method", str), "n": ("images", str)}
+    for one in results.metrics:
+        columns |= {one.name: (one.label, str), f"{one.name}_interval": (r"95\,\% interval", str)}
+    rows = []
     for task in results.experiment.tasks:
         baseline = results.best_baseline(task)
-        rows = []
         for line in results.lines_on(task) if baseline else []:
             entry = results.difference(task, line, baseline) if baseline else None
-            if entry:
-                cells = [line.label, str(entry["n"])]
+            if entry and baseline:
+                rows.append({"task": f"{task}, against {baseline.label}", "method": line.label, "n": entry["n"]})
                 for one in results.metrics:
                     middle, low, high = (entry[name] for name in one.paired)
-                    cells += [signed(middle, one.digits), interval(low, high, one.digits, plus=True)]
-                rows.append([escape(cell) for cell in cells])
-        if rows and baseline:
-            groups.append(Group(escape(f"{task}, against {baseline.label}"), rows))
+                    rows[-1][one.name] = signed(middle, one.digits)
+                    rows[-1][f"{one.name}_interval"] = interval(low, high, one.digits, plus=True)
     caption = r"Paired difference to the best baseline of each task, with 95\,\% bootstrap intervals."
-    heads = ["method", "images"]
-    for one in results.metrics:
-        heads += [one.label, r"95\,\% interval"]
-    return grouped(caption, "tab:paired", heads, groups)
+    return _grouped(pd.DataFrame(rows, columns=["task", *columns]), columns, caption, "tab:paired")
 
 
 def _published(results: Results) -> str:
-    heads = [
-        "method",
-        "paper: printed",
-        "PSNR",
-        "SSIM",
-        "ours: printed",
-        "PSNR",
-        "SSIM",
-        "fixed: PSNR",
-        "SSIM",
-    ]
-    columns = ["paper_printed", "paper_psnr", "paper_ssim", "ours_printed", "ours_psnr", "ours_ssim"]
-    columns += ["ours_paper_setting_psnr", "ours_paper_setting_ssim"]
-
-    def row(entry: pd.Series) -> list[str]:
-        cells = [(unit if name.endswith("ssim") else number)(entry[name]) for name in columns]
-        return [escape(cell) for cell in (entry["method"], *cells)]
-
+    columns: Columns = {
+        "method": ("method", str),
+        "paper_printed": ("paper: printed", number),
+        "paper_psnr": ("PSNR", number),
+        "paper_ssim": ("SSIM", unit),
+        "ours_printed": ("ours: printed", number),
+        "ours_psnr": ("PSNR", number),
+        "ours_ssim": ("SSIM", unit),
+        "ours_paper_setting_psnr": ("fixed: PSNR", number),
+        "ours_paper_setting_ssim": ("SSIM", unit),
+    }
     caption = (
         r"Published values beside ours. `Printed' follows the paper's program, which takes a square root "
         r"too many and pools errors over 32 images; PSNR is true, in dB. `Fixed': the paper's settings."
     )
-    return grouped(caption, "tab:published", heads, _by_task(published_table(results), row))
+    return _grouped(published_table(results), columns, caption, "tab:published")
 
 
 def _hyperparameters(results: Results) -> str:
     labels = {line.key: line.label for line in results.lines}
-
-    def row(entry: pd.Series) -> list[str]:
-        label = labels[entry["method"], entry["prior"]]
-        cells = [label, entry["setting"], entry["split"], *(written(one, entry[one.name]) for one in results.metrics)]
-        return [escape(cell) for cell in cells]
-
-    heads = ["method", "setting", "images", *(one.label for one in results.metrics)]
-    groups = _by_task(hyperparameter_table(results), row)
-    return grouped("Mean quality of every setting.", "tab:hyperparameters", heads, groups, long=True)
+    table = hyperparameter_table(results)
+    table["method"] = [labels[key] for key in zip(table["method"], table["prior"], strict=True)]
+    columns: Columns = {
+        **{"method": ("method", str), "setting": ("setting", str), "split": ("images", str)},
+        **{one.name: (one.label, lambda value, one=one: written(one, value)) for one in results.metrics},  # type: ignore[misc]
+    }
+    return _grouped(table, columns, "Mean quality of every setting.", "tab:hyperparameters", long=True)
 
 
-def _by_task(table: pd.DataFrame, row: Callable[[pd.Series], list[str]]) -> list[Group]:
-    return [
-        Group(escape(str(task)), [row(entry) for _, entry in lines.iterrows()])
-        for task, lines in table.groupby("task", sort=False)
+def _grouped(table: pd.DataFrame, columns: Columns, caption: str, label: str, long: bool = False) -> str:
+    """A table with a heading per task; the first column is left-aligned, the others right-aligned."""
+    rows: list[list[str]] = []
+    for task, lines in table.groupby("task", sort=False):
+        body = [[escape(write(entry[name])) for name, (_, write) in columns.items()] for _, entry in lines.iterrows()]
+        # pandas has no headings within a table: they stand before the first cell of what is below.
+        title = rf"\multicolumn{{{len(columns)}}}{{l}}{{\emph{{{escape(str(task))}}}}} \\"
+        body[0][0] = "\n".join([*[r"\addlinespace"] * bool(rows), title, body[0][0]])
+        rows += body
+    shown = pd.DataFrame(rows, columns=[head for head, _ in columns.values()])
+    return _latex(shown, caption, label, "l" + "r" * (len(columns) - 1), long)
+
+
+def _latex(table: pd.DataFrame, caption: str, label: str, align: str, long: bool = False) -> str:
+    """A table whose heads and cells are LaTeX, as a float or, if long, over pages."""
+    style: Any = table.style.hide(axis="index")
+    look: dict[str, Any] = {"hrules": True, "column_format": align, "multicol_align": "c"}
+    if long:
+        body = style.to_latex(environment="longtable", caption=caption, label=label, **look)
+        return f"% needs \\usepackage{{booktabs,longtable}}\n\\begingroup\\footnotesize\n{body}\\endgroup\n"
+    # Not pandas' own float: its caption comes before any size.
+    opening = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}[t]",
+        r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
+        rf"\caption{{{caption}}}",
+        rf"\label{{{label}}}",
     ]
+    return "\n".join([*opening, style.to_latex(**look) + r"\end{table}", ""])

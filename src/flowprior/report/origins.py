@@ -7,51 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from flowprior.provenance.source import UNKNOWN
-from flowprior.provenance.times import JobEntry, step_times
-from flowprior.report.formats import DASH, count, duration, number
-from flowprior.report.results import Results, read_json
-
-View = dict[str, Any]
-#: Digits of a hash that a person compares; the whole stands in the title.
-DIGITS = 12
-
-
-def provenance_view(results: Results, provenance: Mapping[str, Any]) -> View:
-    """Every fact of `provenance.json` that a reader looks for, as it is written on the page."""
-    entries = [JobEntry(**job) for job in provenance["jobs"]]
-    steps = step_times(entries)
-    written = provenance["written"]
-    return {
-        "commit": _commit(provenance["source"]),
-        "lock": _hash(provenance["source"]["lock"]),
-        "settings_hash": _hash(provenance["settings_hash"]),
-        "seeds": ", ".join(map(str, provenance["seeds"])),
-        "invocation": provenance["invocation"],
-        "hashes": _hash_rows(provenance),
-        "manifest": facts(read_json(results.layout.prepared("manifest"))),
-        "written": {name: value for name, value in written.items() if name != "versions"},
-        "versions": written["versions"],
-        "places": [_place(place, written["versions"]) for place in provenance["machines"]],
-        "commits": [{**_commit(state), "jobs": state["jobs"]} for state in provenance["commits"]],
-        "undescribed": provenance["undescribed"],
-        "steps": [
-            {
-                "rule": step.rule,
-                "jobs": step.jobs,
-                "total": duration(step.total),
-                "longest": duration(step.longest),
-                "memory": number(step.memory, 0),
-            }
-            for step in steps
-        ],
-        "total": duration(sum(step.total for step in steps)) if steps else None,
-        "jobs": [_job(entry) for entry in entries],
-        "reproduce": "\n".join(provenance["reproduce"]),
-        "settings": yaml.safe_dump(provenance["settings"], sort_keys=False, allow_unicode=True),
-    }
+from flowprior.report.formats import count, number
 
 
 def facts(values: Any, prefix: str = "") -> list[tuple[str, str]]:
@@ -78,17 +34,7 @@ def facts(values: Any, prefix: str = "") -> list[tuple[str, str]]:
     return pairs
 
 
-def _hash(checksum: str | None) -> View | None:
-    """A checksum's first digits, and all of it."""
-    return {"short": (checksum.partition(":")[2] or checksum)[:DIGITS], "full": checksum} if checksum else None
-
-
-def _commit(state: Mapping[str, Any]) -> View:
-    name = state["commit"]
-    return {"short": name[:DIGITS] if name else None, "full": name, "diff": _hash(state["diff"])}
-
-
-def _hash_rows(provenance: Mapping[str, Any]) -> list[View]:
+def hash_rows(provenance: Mapping[str, Any]) -> list[tuple[str, str, str | None, str]]:
     """Data and checkpoints: kind, file, checksum, and what else is known."""
     data = provenance["data"]
     rows = [("raw images", name, value, "") for name, value in data["raw"].items()]
@@ -101,23 +47,4 @@ def _hash_rows(provenance: Mapping[str, Any]) -> list[View]:
     for name, value in provenance["files"].items():
         if re.fullmatch(r".*/flows/(.+)/\1\.npz", name):
             rows.append((f"checkpoint {Path(name).stem}", name, value, ""))
-    return [{"kind": kind, "file": file, "hash": _hash(value), "more": more} for kind, file, value, more in rows]
-
-
-def _place(place: Mapping[str, Any], here: Mapping[str, str]) -> View:
-    """A machine, with those of its versions that are not the page's."""
-    other = [f"{name} {version}" for name, version in place["versions"].items() if here.get(name) != version]
-    return {**place, "other": ", ".join(other) or "as above"}
-
-
-def _job(entry: JobEntry) -> View:
-    return {
-        "rule": entry.rule,
-        "which": " ".join(entry.wildcards.values()) or DASH,
-        "seconds": duration(entry.seconds),
-        "memory": number(entry.peak_memory_mb, 0),
-        "host": entry.host or DASH,
-        "device": entry.device or DASH,
-        "slurm": entry.slurm_job or DASH,
-        "commit": entry.commit[:DIGITS] + {None: "", UNKNOWN: "?"}.get(entry.diff, "+") if entry.commit else DASH,
-    }
+    return rows

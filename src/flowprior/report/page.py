@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -19,10 +21,15 @@ from flowprior.experiment.params import Experiment
 from flowprior.files import replacing
 from flowprior.provenance.collected import collect, hashes
 from flowprior.provenance.reproducing import settings_text
-from flowprior.report import figures, grids, latex, origins, priors, style, sweeps, tables, uncertainty, views
+from flowprior.provenance.source import UNKNOWN
+from flowprior.provenance.times import JobEntry, step_times
+from flowprior.report import figures, grids, latex, origins, priors, style, sweeps, tables, uncertainty
+from flowprior.report.formats import between, count, duration, interval, number, signed, unit, verdict, written
 from flowprior.report.grids import Grid
 from flowprior.report.measured import LEAST_NORM
-from flowprior.report.results import Results, load
+from flowprior.report.published import BITS, OFFSET, TITLES
+from flowprior.report.results import Results, load, read_json
+from flowprior.report.tables import best
 from flowprior.report.uncertainty import Group
 from flowprior.studies.registry import REGISTRY as STUDIES
 
@@ -112,6 +119,9 @@ def render(results: Results, reconstructions: list[Grid], certain: list[Group], 
         certain: methods that say how sure they are.
         provenance: what `flowprior.provenance.collected.collect` found.
     """
+    experiment, versions = results.experiment, provenance["written"]["versions"]
+    reference = experiment.reference
+    steps = step_times(JobEntry(**job) for job in provenance["jobs"])
     environment = Environment(
         loader=PackageLoader("flowprior.report", "."),
         autoescape=select_autoescape(["html"]),
@@ -119,55 +129,41 @@ def render(results: Results, reconstructions: list[Grid], certain: list[Group], 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    experiment = results.experiment
-    side = experiment.data.resolution
-    found = tables.headlines(results)
+    environment.filters |= {one.__name__: one for one in (number, unit, signed, duration, count)}
+    environment.tests["finite"] = math.isfinite
+    environment.globals |= {
+        one.__name__: one for one in (written, between, interval, verdict, best, png, uri, read_json)
+    }
     css = environment.get_template("page.css").render()
     return environment.get_template("page.html").render(
         css=Markup(css),  # our own file, no text of a user's in it
         experiment=experiment,
-        title=experiment.title or experiment.name,
-        dataset=f"{experiment.data.source}, {side} \u00d7 {side} pixels",
+        results=results,
+        layout=results.layout,
+        metrics=results.metrics,
+        first=results.metrics[0],
+        headlines=(found := tables.headlines(results)),
         key_sentence=tables.key_sentence(found),
-        cards=views.cards_view(results),
-        skipped=results.skipped,
-        results=views.results_view(results),
-        published=views.published_view(results),
-        sets=views.sets_view(results) if experiment.test_sets else [],
-        paired=views.paired_view(results),
+        reference={"title": TITLES[reference], "bits": BITS[reference], "offset": OFFSET} if reference else None,
+        published=tables.published_table(results).to_dict("records") if reference else None,
         edges=[f"{task} by {line.label}, {setting}" for task, line, setting in sweeps.at_an_edge(results)],
         least_norm=LEAST_NORM,
         certain=bool(certain),
-        certainty=views.certainty_view(results),
-        metrics=results.metrics,
-        grids=[_grid_view(grid) for grid in reconstructions],
-        studies=_studies_view(results),
-        flows=views.flows_view(results),
-        provenance=origins.provenance_view(results, provenance),
+        grids=reconstructions,
+        studies={
+            name: STUDIES.get(asked.study).caption
+            for name, asked in experiment.studies.items()
+            if results.layout.study(name, "figure").exists()
+        },
+        provenance=provenance,
+        versions=versions,
+        unknown=UNKNOWN,
+        manifest=origins.facts(read_json(results.layout.prepared("manifest"))),
+        hashes=origins.hash_rows(provenance),
+        steps=steps,
+        settings=yaml.safe_dump(provenance["settings"], sort_keys=False, allow_unicode=True),
         diverged=int(results.summary.loc[results.summary["selected_by"] == "validation", "n_diverged"].sum()),
-        figure=lambda name: _data_uri(results.layout.figure(name).with_suffix(".png").read_bytes()),
     )
-
-
-def _studies_view(results: Results) -> list[dict[str, str]]:
-    """Name, caption and figure of every study that has been made."""
-    made = {name: results.layout.study(name, "figure") for name in results.experiment.studies}
-    return [
-        {
-            "name": name,
-            "caption": STUDIES.get(results.experiment.studies[name].study).caption,
-            "source": _data_uri(figure.read_bytes()),
-        }
-        for name, figure in made.items()
-        if figure.exists()
-    ]
-
-
-def _grid_view(grid: Grid) -> dict[str, Any]:
-    rows = [
-        [tile and {"source": _data_uri(png(tile.pixels)), "psnr": tile.psnr} for tile in tiles] for tiles in grid.rows
-    ]
-    return {"task": grid.task, "columns": grid.columns, "rows": list(zip(grid.images, rows, strict=True))}
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -177,5 +173,6 @@ def png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _data_uri(content: bytes) -> str:
+def uri(content: bytes) -> str:
+    """A picture's PNG as an address that holds it."""
     return "data:image/png;base64," + base64.b64encode(content).decode("ascii")

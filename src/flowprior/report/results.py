@@ -62,18 +62,24 @@ class Results:
 
     def selected(self, task: str, line: Line, by: str = "validation") -> dict[str, Any] | None:
         """The summary's line of a method, or None where there is none ("paper" without a paper's values)."""
-        table = self.summary
-        mask = (table["task"] == task) & (table["method"] == line.method) & (table["prior"] == line.prior)
-        found = table[mask & (table["selected_by"] == by)].to_dict("records")
-        return {str(key): value for key, value in found[0].items()} if found else None
+        return _first(_where(self.summary, **_key(task, line), selected_by=by))
+
+    def chosen(self, task: str) -> list[tuple[Line, dict[str, Any]]]:
+        """Methods that ran on a task, each with the summary's line of the setting that validation images chose."""
+        return [(line, self.selected(task, line) or {}) for line in self.lines_on(task)]
+
+    def on_set(self, task: str, name: str) -> dict[Line, dict[str, Any]]:
+        """Means over a set of test images, of the methods that solved it."""
+        found = {line: _first(_where(self.sets, **_key(task, line), set=name)) for line in self.lines_on(task)}
+        return {line: entry for line, entry in found.items() if entry}
 
     def rows_of(self, task: str, line: Line, setting: str, split: str = "test") -> pd.DataFrame:
         """Rows of one setting on one split, in the order of the images."""
-        return _of(self.rows, task, line, setting, split)
+        return _where(self.rows, **_key(task, line), setting=setting, split=split)
 
     def traces_of(self, task: str, line: Line, setting: str, split: str = "test") -> pd.DataFrame:
         """Trace points of one setting on one split."""
-        return _of(self.traces, task, line, setting, split)
+        return _where(self.traces, **_key(task, line), setting=setting, split=split)
 
     def best_baseline(self, task: str) -> Line | None:
         """The baseline with the best mean PSNR on validation images."""
@@ -82,20 +88,16 @@ class Results:
 
     def best_flow(self, task: str) -> Line | None:
         """The flow method with the best mean PSNR on validation images."""
-        scores = [
-            (line, float((self.selected(task, line) or {}).get(VALIDATION, np.nan)))
-            for line in self.lines_on(task)
-            if line.is_flow
-        ]
+        scores = [(line, float(entry.get(VALIDATION, np.nan))) for line, entry in self.chosen(task) if line.is_flow]
         return max(scores, key=lambda pair: np.nan_to_num(pair[1], nan=-np.inf))[0] if scores else None
 
     def difference(self, task: str, line: Line, other: Line) -> dict[str, Any] | None:
         """The paired difference `line` minus `other`, or None."""
-        table = self.paired
-        mask = (table["task"] == task) & (table["method"] == line.method) & (table["prior"] == line.prior)
-        mask &= (table["other"] == other.method) & (table["other_prior"] == other.prior)
-        found = table[mask].to_dict("records")
-        return {str(key): value for key, value in found[0].items()} if found else None
+        return _first(_where(self.paired, **_key(task, line), other=other.method, other_prior=other.prior))
+
+    def means_of(self, task: str, line: Line) -> pd.DataFrame:
+        """Mean quality of a method's settings, both splits."""
+        return _where(self.means, **_key(task, line))
 
 
 def load(experiment: Experiment, root: Path, skipped: Mapping[str, str] | None = None) -> Results:
@@ -144,6 +146,15 @@ def _with_columns(summary: pd.DataFrame) -> pd.DataFrame:
     return summary.reindex(columns=[*summary, *(name for name in FIRST_COLUMNS if name not in summary)])
 
 
-def _of(table: pd.DataFrame, task: str, line: Line, setting: str, split: str) -> pd.DataFrame:
-    mask = (table["task"] == task) & (table["method"] == line.method) & (table["prior"] == line.prior)
-    return table[mask & (table["setting"] == setting) & (table["split"] == split)]
+def _key(task: str, line: Line) -> dict[str, str]:
+    return {"task": task, "method": line.method, "prior": line.prior}
+
+
+def _where(table: pd.DataFrame, **wanted: str) -> pd.DataFrame:
+    for name, value in wanted.items():
+        table = table[table[name] == value]
+    return table
+
+
+def _first(table: pd.DataFrame) -> dict[str, Any] | None:
+    return next(({str(name): value for name, value in row.items()} for row in table.head(1).to_dict("records")), None)

@@ -88,9 +88,8 @@ def hyperparameter_figure(results: Results) -> Figure:
 def _curves(axis: Axes, results: Results, task: str, line: Line) -> None:
     keys = swept_keys(results.experiment.points(line.method, task))
     points = {point.label: point for point in results.experiment.points(line.method, task)}
-    means = results.means
-    mask = (means["task"] == task) & (means["method"] == line.method) & (means["prior"] == line.prior)
-    means = means[mask & means["setting"].isin(list(points))]
+    means = results.means_of(task, line)
+    means = means[means["setting"].isin(list(points))]
     along, rest = keys[0], keys[1:]
     values = [points[label].settings.get(along) for label in means["setting"]]
     # The values stand at equal distances: sweeps are short, uneven, and often begin at zero.

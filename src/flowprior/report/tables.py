@@ -123,7 +123,7 @@ def headlines(results: Results) -> list[dict[str, Any]]:
 
 def _ahead(results: Results, task: str, chosen: dict[str, Any]) -> tuple[Line, dict[str, Any]] | None:
     """The flow method that turned out best on as many test images, where validation images chose another."""
-    flows = [(line, results.selected(task, line) or chosen) for line in results.lines_on(task) if line.is_flow]
+    flows = [(line, entry) for line, entry in results.chosen(task) if line.is_flow]
     line, best_one = max(flows, key=lambda pair: pair[1][CHOSEN_BY] if pair[1]["n"] == chosen["n"] else -np.inf)
     return (line, best_one) if best_one[CHOSEN_BY] > chosen[CHOSEN_BY] else None
 

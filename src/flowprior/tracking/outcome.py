@@ -49,7 +49,3 @@ def publish_experiment(experiment: Experiment, root: Path, later: str) -> bool:
     with replacing(layout.published) as part:
         part.write_text(json.dumps(outcome, indent=2) + "\n")
     return outcome["status"] == "published"
-
-
-def _say_no_record(reason: str) -> None:
-    print(f"flowprior: no record: {reason}", file=sys.stderr)
