@@ -32,6 +32,7 @@ NAMED = {
     "report/published.py",
     "report/tables.py",
     "report/uncertainty.py",
+    "studies/published/__init__.py",
 }
 
 

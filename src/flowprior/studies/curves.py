@@ -55,7 +55,7 @@ class Curves(Study):
         """Settings of `curves`."""
 
         x: str = Field(description="setting.NAME of the methods, or task.NAME: noise_std or a setting of the operator")
-        y: str = Field("psnr", description="a metric")
+        y: str = Field(CHOSEN_BY, description="a metric")
         tasks: list[str] | None = Field(None, description="of the experiment; null: all that have the property")
         methods: list[str] | None = Field(None, description="of the experiment; null: all")
         images: str = Field("test", description="test, or one of test_sets")

@@ -46,7 +46,7 @@ class NullSpaceStart(Study):
         )
 
     def table(self, subject: Subject) -> pd.DataFrame:
-        """Columns: norm, gamma, image, start (PSNR of the start, dB), psnr (dB)."""
+        """Columns: norm, gamma, image, PSNR in dB at the start and at the end."""
         assert subject.images is not None
         asked = self.settings
         if asked.task not in subject.tasks:
@@ -87,13 +87,13 @@ class NullSpaceStart(Study):
                 )
                 ended = psnr(found.images, truth, 1.0).tolist()
                 rows += [(norm, gamma, *line) for line in zip(names, begun, ended, strict=True)]
-        return pd.DataFrame(rows, columns=["norm", "gamma", "image", "start", "psnr"])
+        return pd.DataFrame(rows, columns=["norm", "gamma", "image", "start", "end"])
 
     def draw(self, table: pd.DataFrame, figure: Figure) -> None:
         """The mean of each length against the weight, its start as a level line."""
         axis = figure.subplots()
         for norm, own in table.groupby("norm", sort=False):
-            means = own.groupby("gamma")["psnr"].mean()
+            means = own.groupby("gamma")["end"].mean()
             (line,) = axis.plot(means.index, means, marker="o", label=f"moved by {norm:g}")
             axis.axhline(own["start"].mean(), color=line.get_color(), linestyle=(0, (3, 2)), linewidth=1)
         positive = table["gamma"][table["gamma"] > 0]
