@@ -13,13 +13,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, logsigmoid, pixel_shuffle
+from torch.nn.functional import conv2d, pixel_shuffle
 
 from flowprior.models.flows.base import Flow
 from flowprior.models.flows.evaluators.base import FlowEvaluator
 from flowprior.models.flows.evaluators.linear import inverse_map
 from flowprior.models.flows.evaluators.networks import Convolution
 from flowprior.models.flows.evaluators.program import Step, folded
+from flowprior.models.flows.layers import SigmoidAffine
 
 #: Over the pixels (0, 0), (0, 1), (1, 0), (1, 1) of a block: average, horizontal, vertical and diagonal details.
 _HAAR = ((1, 1, 1, 1), (1, -1, 1, -1), (1, 1, -1, -1), (1, -1, -1, 1))
@@ -134,8 +135,10 @@ class FoldedFlow(FlowEvaluator):
         raw = raw.permute(0, 2, 3, 1).to(kept.dtype)
         if step.rule == "additive":
             return None, raw
-        log_scale, shift = raw.chunk(2, dim=3)
-        return (1.5 * torch.tanh(log_scale) if step.rule == "tanh" else logsigmoid(log_scale + 2.0)), shift
+        scales, shift = raw.chunk(2, dim=3)
+        if step.rule == "tanh":
+            return 1.5 * torch.tanh(scales), shift
+        return SigmoidAffine(step.scale_bias, step.scale_limit).log_scale(scales), shift
 
 
 def _joined(steps: tuple[Step, ...]) -> list[Step]:
@@ -201,5 +204,6 @@ def _latent(step: Step, z: Tensor) -> Tensor:
 
 def _convolved(x: Tensor, convolution: Convolution) -> Tensor:
     x = conv2d(x, convolution.weight, convolution.bias, padding=convolution.pad)
-    x = x.relu_() if convolution.relu else x
+    if convolution.relu:
+        x = x.relu_() if convolution.most is None else x.clamp_(0.0, convolution.most)
     return pixel_shuffle(x, 2) if convolution.shuffle else x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,33 @@ def sigmoid_affine(raw: Tensor) -> tuple[Tensor, Tensor]:
     Scales come from even, shifts from odd channels.
     """
     return logsigmoid(raw[:, 0::2] + 2.0), raw[:, 1::2]
+
+
+@dataclass(frozen=True)
+class SigmoidAffine:
+    """Scale sigmoid(s + 2) + bias, s held in [-limit, limit]: bounded from below, and so is the way back.
+
+    The network's answers are bounded, not the map's values: the coupling stays a bijection.
+
+    Attributes:
+        bias: added to the scale.
+        limit: of s; None: it has none.
+    """
+
+    bias: float = 0.0
+    limit: float | None = None
+
+    def __call__(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """As `sigmoid_affine`."""
+        scales, shift = raw[:, 0::2], raw[:, 1::2]
+        return self.log_scale(scales), shift
+
+    def log_scale(self, scales: Tensor) -> Tensor:
+        """Of s."""
+        if self.limit is not None:
+            scales = scales.clamp(-self.limit, self.limit)
+        log_scale = logsigmoid(scales + 2.0)
+        return (log_scale.exp() + self.bias).log() if self.bias else log_scale
 
 
 def tanh_affine(raw: Tensor) -> tuple[Tensor, Tensor]:
