@@ -20,7 +20,6 @@ from flowprior.models.flows.layers import (
     sigmoid_affine,
 )
 from flowprior.models.flows.layers.coupling import ScaleShift
-from flowprior.registry import SettingsModel
 
 #: What makes `glow` the one that Asim et al. 2020 released, beside K, L and width 512: their counts to the digit.
 ASIM2020 = {
@@ -42,7 +41,7 @@ class Glow(Flow):
 
     name = "glow"
 
-    class Settings(SettingsModel):
+    class Settings(Flow.Settings):
         """Settings of `glow`."""
 
         levels: int = Field(4, ge=1, description="L: how often the image is squeezed")

@@ -8,7 +8,6 @@ from flowprior.models.flows.base import Flow, check_divisible
 from flowprior.models.flows.coupling_networks import NetworkDesign
 from flowprior.models.flows.glow import glow_step
 from flowprior.models.flows.layers import Chain, HaarSqueeze, tanh_affine
-from flowprior.registry import SettingsModel
 
 
 class HaarGlow(Flow):
@@ -21,7 +20,7 @@ class HaarGlow(Flow):
     name = "haar_glow"
     low, high = -1.0, 1.0
 
-    class Settings(SettingsModel):
+    class Settings(Flow.Settings):
         """Settings of `haar_glow`."""
 
         levels: int = Field(4, ge=1, description="how often the image is halved")
