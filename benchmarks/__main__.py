@@ -23,6 +23,7 @@ PARTS = (
     "whole_task",
     "defaults",
     "memory",
+    "depth",
     "records",
     "workflow_share",
 )

@@ -31,7 +31,7 @@ def run(options: Options) -> Part:
     rows, peaks = [], []
     for count in counts:
         say(f"  {count} images")
-        facts = _in_a_process(count)
+        facts = in_a_process("benchmarks.memory", count)
         peaks.append(facts["peak_gb"])
         target = Target("at most", _LIMIT, judged=not options.quick) if count == counts[-1] else None
         note = f"{facts['before_gb']:.2f} GB before the job's files are read"
@@ -50,15 +50,21 @@ def run(options: Options) -> Part:
     return Part("Peak resident memory of a job", tuple(rows), tuple(notes))
 
 
-def _in_a_process(count: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.memory", str(count)]
+def in_a_process(module: str, *arguments: object) -> dict[str, float]:
+    """What a module says, as JSON, when it is run in a process of its own with the workflow's memory settings.
+
+    Raises:
+        FlowpriorError: it failed.
+    """
+    command = [sys.executable, "-m", module, *map(str, arguments)]
     found = subprocess.run(
         command, cwd=Path(__file__).parents[1], env={**os.environ, **_ENVIRONMENT}, capture_output=True, text=True
     )
     if found.returncode:
         reason = found.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-        raise FlowpriorError(f"a job over {count} images ended with status {found.returncode}: {reason[0]}")
-    return json.loads(found.stdout.splitlines()[-1])
+        raise FlowpriorError(f"{' '.join(command[2:])} ended with status {found.returncode}: {reason[0]}")
+    facts: dict[str, float] = json.loads(found.stdout.splitlines()[-1])
+    return facts
 
 
 def job(count: int) -> dict[str, float]:
@@ -74,13 +80,13 @@ def job(count: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         _write_files(folder, count)
-        before = _resident("VmRSS")
+        before = resident("VmRSS")
         files = (folder / "y.npz", folder / "test.npy", folder / "manifest.json")
         found = invert(Problem.read(*files, _params(count)), flow, torch.device("cpu"))
         found.rows.to_parquet(folder / "rows.parquet", index=False)
         found.traces.to_parquet(folder / "traces.parquet", index=False)
         np.save(folder / "images.npy", found.images)
-    return {"images": count, "before_gb": before / 1e9, "peak_gb": _resident("VmHWM") / 1e9}
+    return {"images": count, "before_gb": before / 1e9, "peak_gb": resident("VmHWM") / 1e9}
 
 
 def _write_files(folder: Path, count: int) -> None:
@@ -108,7 +114,7 @@ def _params(count: int) -> SimpleNamespace:
     )
 
 
-def _resident(field: str) -> float:
+def resident(field: str) -> float:
     """Bytes of this process, now (VmRSS) or at its peak (VmHWM)."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()

@@ -5,12 +5,14 @@ import torch
 
 from flowprior import models, operators
 from flowprior.models import flows
+from flowprior.models.flows import glow
 from flowprior.models.flows.layers import (
     ActNorm,
     Chain,
     Coupling,
     HaarSqueeze,
     Mixing,
+    SigmoidAffine,
     Squeeze,
     additive,
     sigmoid_affine,
@@ -24,6 +26,23 @@ SMALL_FLOWS = {
     "chavez": {"steps": 1, "hidden": 6},
 }
 
+#: Glow as Asim et al. released it, and with every measure for stability.
+ASIM2020 = {**glow.ASIM2020, "hidden": 6}
+STABLE = {
+    "hidden_norm": "actnorm",
+    "coupling_bias": 0.1,
+    "norm_epsilon": 0.05,
+    "clip": 1.5,
+    "scale_clip": 0.4,
+}
+#: What is tested of every flow is tested of these: (flow, settings).
+FLOW_KINDS = {
+    **{name: (name, {}) for name in flows.names()},
+    "glow as of Asim et al.": ("glow", ASIM2020),
+    "glow with a last step": ("glow", {"last_steps": 1, "levels": 3}),
+    "glow, bounded": ("glow", STABLE),
+}
+
 #: The same of models of other kinds, and what they are trained on: side of the images, and the task if there is one.
 SMALL_MODELS = {
     **SMALL_FLOWS,
@@ -35,10 +54,12 @@ MODEL_SIDES = {"dcgan": 16}
 #: name -> (layer for 4 channels at 4x4, in float64)
 LAYERS = {
     "actnorm": lambda: ActNorm(4),
+    "actnorm_bounded": lambda: ActNorm(4, 0.3),
     "mixing": lambda: Mixing(4),
     "squeeze": Squeeze,
     "haar": HaarSqueeze,
     "affine_sigmoid": lambda: Coupling(torch.nn.Conv2d(2, 4, 3, padding=1), sigmoid_affine),
+    "affine_bounded": lambda: Coupling(torch.nn.Conv2d(2, 4, 3, padding=1), SigmoidAffine(0.2, 0.5)),
     "affine_tanh_swapped": lambda: Coupling(torch.nn.Conv2d(2, 4, 3, padding=1), tanh_affine, swap=True),
     "additive": lambda: Coupling(torch.nn.Conv2d(2, 2, 3, padding=1), additive),
     "chain": lambda: Chain([ActNorm(4), Mixing(4), HaarSqueeze()]),
@@ -101,12 +122,17 @@ FLOW_SHAPE = (3, 8, 8)
 FLOW_CASES = [
     *((name, FLOW_SHAPE, {}) for name in flows.names()),
     ("glow", FLOW_SHAPE, {"coupling": "additive"}),
+    ("glow", FLOW_SHAPE, ASIM2020),
+    ("glow", FLOW_SHAPE, {"coupling_bias": 0.1, "norm_epsilon": 0.1, "scale_clip": 0.1}),
     ("chavez", (3, 32, 32), {"steps": 2, "hidden": 10, "scale": 0.03}),
     ("haar_glow", (3, 16, 8), {"hidden": 13}),
     ("haar_glow", (1, 16, 16), {"levels": 1, "steps": 1, "hidden": 50}),
     ("haar_glow", (3, 20, 24), {"levels": 1, "hidden": 13}),
     ("glow", (3, 36, 20), {"levels": 1, "hidden": 7}),
 ]
+
+#: What the kernel does not run, and torch's folded steps do.
+TORCH_CASES = [*FLOW_CASES, ("glow", FLOW_SHAPE, STABLE), ("glow", FLOW_SHAPE, {"clip": 0.2})]
 
 
 def pictures(count=40, seed=0, side=8):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from pieces import LAYERS, SMALL_FLOWS, shaken, small_flow
+from pieces import FLOW_KINDS, LAYERS, SMALL_FLOWS, shaken, small_flow
 from torch.autograd.functional import jacobian
 
 from flowprior.errors import FlowpriorError, UnknownNameError
@@ -20,9 +20,15 @@ def layer(request):
     return shaken(LAYERS[request.param]().double())
 
 
-@pytest.fixture(params=flows.names())
-def flow(request):
-    return small_flow(request.param, SHAPE)
+@pytest.fixture(params=FLOW_KINDS)
+def kind(request):
+    return FLOW_KINDS[request.param]
+
+
+@pytest.fixture
+def flow(kind):
+    name, settings = kind
+    return small_flow(name, SHAPE, **settings)
 
 
 def log_abs_det(function, x):
@@ -87,11 +93,12 @@ def test_samples_follow_the_generator(flow):
     assert not torch.equal(first, other)
 
 
-def test_initialise_normalises_every_actnorm(flow):
-    fresh = flows.build(flow.name, SHAPE, **SMALL_FLOWS.get(flow.name, {})).double()
+def test_initialise_normalises_every_actnorm(kind):
+    name, settings = kind
+    fresh = flows.build(name, SHAPE, **{**SMALL_FLOWS.get(name, {}), **settings}).double()
     seen = []
     hooks = [
-        module.register_forward_hook(lambda layer, args, out: seen.append(out[0]))
+        module.register_forward_hook(lambda layer, args, out: seen.append(out[0].clone()))
         for module in fresh.modules()
         if isinstance(module, ActNorm)
     ]

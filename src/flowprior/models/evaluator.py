@@ -5,6 +5,7 @@
 
 The compiled kernel runs a flow on the CPU in float32; where that can not be, torch runs its folded steps, on a GPU
 launched as graphs; a flow with a layer that nobody can fold is asked itself. All give the flow's own numbers.
+One with `memory: reversible` is run by torch: the kernel, and a recorded graph, keep something of every step.
 """
 
 from __future__ import annotations
@@ -107,11 +108,13 @@ def _by_torch(flow: Flow, precision: Precision) -> Evaluator | None:
                 "set precision: float32"
             ) from None
         return None
-    return GraphFlow(folded) if reference.is_cuda else folded
+    return GraphFlow(folded) if reference.is_cuda and not flow.reversible else folded
 
 
 def _by_kernel(flow: Flow, derived: dict[Hashable, Any]) -> KernelFlow | None:
     """The flow as the kernel runs it; None where that can not be, which is asked again each time."""
+    if flow.reversible:
+        return None
     if "kernel" not in derived:
         try:
             derived["kernel"] = KernelFlow(flow)

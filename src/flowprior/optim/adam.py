@@ -80,12 +80,13 @@ def adam(stage: Stage, start: Tensor, settings: SearchSettings, recorder: Record
         variable.addcdiv_(torch.mul(first, kept, out=gradient), denominator, value=-scale)
         recorder.progress(step + 1)
     images = terms.images.detach()
-    if len(variable) and not bool(alive.all()):
+    nobody = not isinstance(rows, slice) and not len(rows)
+    if not nobody and not bool(alive.all()):
         with torch.no_grad():
             images = torch.where(alive.reshape(-1, 1, 1, 1), images, objective(variable, rows).images)
     if left is None:
         return Searched(variable, images, alive, converged, spent, stage.steps)
-    if len(rows):  # type: ignore[arg-type]
+    if not nobody:
         left.take(variable, terms._replace(images=images), alive, rows)
     recorder.record(step, left.terms)
     recorder.progress(stage.steps)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from flowprior.optim.minimise import minimise
-from flowprior.optim.problem import SearchSettings, Stage
+from flowprior.optim.problem import SearchSettings, Stage, finite_rows
 from flowprior.optim.recorder import Recorder
 from flowprior.solvers.base import Context, Result
 
@@ -36,14 +37,18 @@ def search(
         begun: passes that the start took.
 
     Returns:
-        The last iterates as images in [0, 1], with their trace; a row that broke off is "diverged".
+        The last iterates as images in [0, 1], with their trace; a row that broke off is "diverged",
+        and black where nothing of it was finite.
     """
     recorder = Recorder(settings.steps, finish, context.observer, context.progress, started)
     found = minimise(stages, start, settings, recorder)
     trace = recorder.trace()
     status = tuple("ok" if good else "diverged" for good in found.alive.tolist())
+    images = finish(found.images).clamp(0, 1)
+    # Not even the first iterate of such a row was finite: there is no picture of it.
+    images = torch.where(finite_rows(images).reshape(-1, *[1] * (images.ndim - 1)), images, 0.0)
     return Result(
-        finish(found.images).clamp(0, 1),
+        images,
         status,
         (found.converged & found.alive).cpu(),
         begun + network * found.passes.cpu(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -52,19 +53,53 @@ def vectors_of(settings: SettingsModel) -> int:
 
 
 def _autograd_bytes(asked: Any, two: Tensor) -> int:
-    """What autograd keeps of one latent more on its way to its image for its gradient; weights are kept once."""
-    return _kept(asked, two) - _kept(asked, two[:1])
+    """What autograd keeps of one latent more on its way to its image and back; weights are kept once."""
+    return most_kept(asked.inverse, two) - most_kept(asked.inverse, two[:1])
 
 
-def _kept(asked: Any, z: Tensor) -> int:
-    kept: dict[int, int] = {}
+class _Kept:
+    """A tensor that autograd keeps, counted as long as it does."""
 
-    def keep(tensor: Tensor) -> Tensor:
+    def __init__(self, tensor: Tensor, counter: _Counter) -> None:
+        self.tensor, self._counter = tensor, counter
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        self._key, self._bytes = storage.data_ptr(), storage.nbytes()
+        counter.add(self._key, self._bytes)
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        values, log_det = asked.inverse(z.clone().requires_grad_(True))
-    del values, log_det
-    return sum(kept.values())
+    def __del__(self) -> None:
+        self._counter.remove(self._key, self._bytes)
+
+
+class _Counter:
+    """Bytes of different storages at once, now and at most."""
+
+    def __init__(self) -> None:
+        self._times: dict[int, int] = {}
+        self._now = self.most = 0
+
+    def add(self, key: int, size: int) -> None:
+        times = self._times.get(key, 0)
+        self._times[key] = times + 1
+        self._now += 0 if times else size
+        self.most = max(self.most, self._now)
+
+    def remove(self, key: int, size: int) -> None:
+        self._times[key] -= 1
+        if not self._times[key]:
+            del self._times[key]
+            self._now -= size
+
+
+def most_kept(function: Callable[[Tensor], tuple[Tensor, Tensor]], rows: Tensor) -> int:
+    """Most bytes that autograd keeps at once, of values and log-determinants of rows and while it takes their gradient.
+
+    The way back counts too: where activations are computed again, they are there only then.
+    """
+    counter = _Counter()
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: _Kept(tensor, counter), lambda kept: kept.tensor):
+        outputs = function(rows.detach().clone().requires_grad_(True))
+        sums = [output.sum() for output in outputs if output.requires_grad]
+        del outputs
+        if sums:
+            torch.stack(sums).sum().backward()
+    return counter.most

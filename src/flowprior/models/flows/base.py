@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from flowprior.errors import FlowpriorError
 from flowprior.models.flows.layers import ActNorm, Bijection
+from flowprior.models.flows.layers.retracing import retraced
 from flowprior.randomness import normal_rows
 from flowprior.registry import SettingsModel
 
@@ -67,7 +69,13 @@ class Flow(nn.Module):
     high: ClassVar[float] = 0.5
 
     class Settings(SettingsModel):
-        """Settings of one flow."""
+        """Settings of one flow: those that every flow has."""
+
+        memory: Literal["plain", "reversible"] = Field(
+            "plain",
+            description="what a gradient is computed from: activations that are kept, or (reversible) levels' outputs, "
+            "from which they come again, so that memory does not grow with the steps of a level",
+        )
 
     def __init__(
         self, shape: tuple[int, int, int], settings: Any, levels: Sequence[Bijection], carried: Sequence[int]
@@ -75,6 +83,7 @@ class Flow(nn.Module):
         super().__init__()
         self.shape = shape
         self.settings = settings
+        self.reversible = getattr(settings, "memory", "plain") == "reversible"
         #: The folder that it was read from, if any; what lies beside may have been made of these weights.
         self.checkpoint: Path | None = None
         self.levels = nn.ModuleList(levels)
@@ -103,7 +112,7 @@ class Flow(nn.Module):
         total = x.new_full((x.shape[0],), self._range_log_det)
         parts = []
         for level, keep in zip(self.levels, (*self.carried, 0), strict=True):
-            h, log_det = level(h)
+            h, log_det = self._through(level, h, back=False)
             total = total + log_det
             parts.append(h[:, keep:].flatten(1))
             h = h[:, :keep]
@@ -121,10 +130,17 @@ class Flow(nn.Module):
         for level, part, shape in reversed(list(zip(self.levels, parts, self._latent_shapes, strict=True))):
             latent = part.reshape(z.shape[0], *shape)
             h = latent if h is None else torch.cat([h, latent], dim=1)
-            h, log_det = level.inverse(h)  # type: ignore[operator]
+            h, log_det = self._through(level, h, back=True)
             total = total + log_det
         assert h is not None
         return (h - self.low) / (self.high - self.low), total
+
+    def _through(self, level: nn.Module, h: Tensor, back: bool) -> tuple[Tensor, Tensor]:
+        if self.reversible and torch.is_grad_enabled():
+            who = f"flow '{self.name}' with memory: reversible"
+            return retraced(level, h, back, list(level.parameters()), who)  # type: ignore[arg-type]
+        passed: tuple[Tensor, Tensor] = level.inverse(h) if back else level(h)  # type: ignore[operator]
+        return passed
 
     @property
     def latent_shape(self) -> tuple[int, ...]:

@@ -10,7 +10,6 @@ from torch.nn.functional import pixel_shuffle, relu
 from flowprior.errors import FlowpriorError
 from flowprior.models.flows.base import Flow
 from flowprior.models.flows.layers import ActNorm, Bijection, Chain, Coupling, Squeeze, sigmoid_affine
-from flowprior.registry import SettingsModel
 
 
 class ChavezFlow(Flow):
@@ -22,7 +21,7 @@ class ChavezFlow(Flow):
     name = "chavez"
     low, high = -1.0, 1.0
 
-    class Settings(SettingsModel):
+    class Settings(Flow.Settings):
         """Settings of `chavez`."""
 
         steps: int = Field(2, ge=1, description="K: flow steps at 4x4 and larger; twice as many at 2x2 and 1x1")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pydantic import Field
 
 from flowprior.models.flows.base import Flow, check_divisible
+from flowprior.models.flows.coupling_networks import NetworkDesign
 from flowprior.models.flows.glow import glow_step
 from flowprior.models.flows.layers import Chain, HaarSqueeze, tanh_affine
-from flowprior.registry import SettingsModel
 
 
 class HaarGlow(Flow):
@@ -20,7 +20,7 @@ class HaarGlow(Flow):
     name = "haar_glow"
     low, high = -1.0, 1.0
 
-    class Settings(SettingsModel):
+    class Settings(Flow.Settings):
         """Settings of `haar_glow`."""
 
         levels: int = Field(4, ge=1, description="how often the image is halved")
@@ -29,11 +29,9 @@ class HaarGlow(Flow):
 
     def __init__(self, shape: tuple[int, int, int], settings: Settings) -> None:
         check_divisible(self.name, shape, settings.levels)
-        channels = 4 * shape[0]
+        channels, design = 4 * shape[0], NetworkDesign(settings.hidden)
         levels = []
         for _ in range(settings.levels):
-            steps = [
-                glow_step(channels, settings.hidden, 2, tanh_affine, signal_gain=False) for _ in range(settings.steps)
-            ]
+            steps = [glow_step(channels, design, tanh_affine) for _ in range(settings.steps)]
             levels.append(Chain([HaarSqueeze(), *(part for step in steps for part in step)]))
         super().__init__(shape, settings, levels, [shape[0]] * (settings.levels - 1))

@@ -87,8 +87,13 @@ _LEAST_PIXELS = 16
 
 
 def likelihood_of(flow: Flow, settings: TrainingSettings) -> Likelihood:
-    """By the kernel where it can run the flow in the wanted precision and is faster, else by torch."""
+    """By the kernel where it can run the flow in the wanted precision and is faster, else by torch.
+
+    The kernel keeps the activations of some images at a time: `memory: reversible` is torch's.
+    """
     try:
+        if flow.reversible:
+            return ByTorch(flow, settings)
         if settings.precision == "float32" and pixels_per_weight(folded(flow)) >= _LEAST_PIXELS:
             return ByKernel(flow)
     except NotFoldableError:

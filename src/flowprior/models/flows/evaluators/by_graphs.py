@@ -16,7 +16,7 @@ from torch import Tensor
 
 from flowprior.models.flows.base import Flow
 from flowprior.models.flows.evaluators.base import FlowEvaluator
-from flowprior.models.flows.evaluators.once import once
+from flowprior.models.flows.once import once
 
 #: One direction of a flow: rows to (values, log-determinants).
 Pass = Callable[[Tensor], tuple[Tensor, Tensor]]

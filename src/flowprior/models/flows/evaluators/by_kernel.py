@@ -15,9 +15,9 @@ from flowprior.models.flows.evaluators.compiled import kernel
 from flowprior.models.flows.evaluators.interface import address
 from flowprior.models.flows.evaluators.kernel_program import KernelProgram
 from flowprior.models.flows.evaluators.networks import NotFoldableError
-from flowprior.models.flows.evaluators.once import once
 from flowprior.models.flows.evaluators.program import folded
 from flowprior.models.flows.evaluators.workspaces import Workspace, Workspaces
+from flowprior.models.flows.once import once
 
 #: Workspaces kept: those of a full batch and of a last, smaller one.
 _ROOMS = 2

@@ -55,7 +55,7 @@ class KernelProgram:
         sizes: numbers of values of all constants, in order; gradients by them lie in this order too.
 
     Raises:
-        NotFoldableError: a convolution larger than the kernel's.
+        NotFoldableError: a convolution larger than the kernel's, or a ReLU with an end.
     """
 
     def __init__(self, library: Any, program: Program, flow: Flow, inverses: bool) -> None:
@@ -100,6 +100,8 @@ class KernelProgram:
             "height": height,
             "width": width,
             "rule": getattr(self._library, step.rule.upper()),
+            "scale_bias": step.scale_bias,
+            "scale_limit": math.inf if step.scale_limit is None else step.scale_limit,
             "swap": step.swap,
             "convs": len(network),
             "keep": step.keep,
@@ -110,6 +112,8 @@ class KernelProgram:
     def _conv(self, convolution: Convolution) -> dict[str, Any]:
         library = self._library
         outputs, inputs, size, _ = convolution.weight.shape
+        if convolution.most is not None:
+            raise NotFoldableError(f"a ReLU that ends at {convolution.most:g}")
         if max(outputs, inputs) > library.MAX_CHANNELS or size > library.MAX_KERNEL:
             raise NotFoldableError(f"a convolution of {inputs} to {outputs} channels, {size}x{size}")
         even = all(side >= library.LEAST_SIDE and side % 2 == 0 for side in convolution.side)

@@ -32,7 +32,7 @@ def affines(rows: Sequence[Row]) -> list[tuple[Tensor, Tensor]]:
             found[number] = _one_by_one(row)
     for numbers in glows.values():
         norms = [rows[number][0] for number in numbers]
-        scales = torch.stack([norm.log_scale.flatten() for norm in norms if isinstance(norm, ActNorm)]).exp()
+        scales = torch.stack([norm.log_scales.flatten() for norm in norms if isinstance(norm, ActNorm)]).exp()
         shifts = torch.stack([norm.shift.flatten() for norm in norms if isinstance(norm, ActNorm)])
         weights = torch.stack([rows[number][1].weight for number in numbers])  # type: ignore[misc]
         matrices = weights * scales[:, None, :]
@@ -57,7 +57,7 @@ def log_det_of(rows: Sequence[Row], areas: Sequence[int]) -> Tensor:
     for row, area in zip(rows, areas, strict=True):
         for layer in row:
             if isinstance(layer, ActNorm):
-                scales.append((layer.log_scale.flatten(), area))
+                scales.append((layer.log_scales.flatten(), area))
             else:
                 weights.setdefault(len(layer.weight), []).append((layer.weight, area))
     total = torch.zeros((), dtype=torch.float64)
@@ -76,14 +76,14 @@ def _one_by_one(row: Row) -> tuple[Tensor, Tensor]:
     if isinstance(first, Mixing):
         matrix, shift = first.weight.view_as(first.weight), first.weight.new_zeros(len(first.weight))
     else:
-        matrix = first.log_scale.flatten().exp()
+        matrix = first.log_scales.flatten().exp()
         shift = matrix * first.shift.flatten()
     for layer in others:
         if isinstance(layer, Mixing):
             matrix = layer.weight * matrix if matrix.ndim == 1 else layer.weight @ matrix
             shift = layer.weight @ shift
         else:
-            scale = layer.log_scale.flatten().exp()
+            scale = layer.log_scales.flatten().exp()
             matrix = scale * matrix if matrix.ndim == 1 else scale[:, None] * matrix
             shift = scale * (shift + layer.shift.flatten())
     return matrix, shift

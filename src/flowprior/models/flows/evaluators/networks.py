@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flowprior.models.flows.chavez import ChavezNetwork, SizedConv
-from flowprior.models.flows.glow import GainedConv
+from flowprior.models.flows.coupling_networks import GainedConv, NormedConv
 from flowprior.models.flows.layers import ActNorm
 
 
@@ -35,6 +35,7 @@ class Convolution:
         side: (height, width) of its input.
         shuffle: whether depth goes to space, by 2, after it.
         relu: whether max(0, .) follows.
+        most: min(most, .) follows the ReLU; None: nothing does.
     """
 
     weight: Tensor
@@ -43,6 +44,7 @@ class Convolution:
     side: tuple[int, int]
     shuffle: bool = False
     relu: bool = False
+    most: float | None = None
 
     @property
     def output_side(self) -> tuple[int, int]:
@@ -76,18 +78,22 @@ def convolutions_of(network: nn.Module, side: tuple[int, int]) -> tuple[tuple[Co
         assert isinstance(network, ChavezNetwork)
         if not is_plain(network.norm, ActNorm):
             raise NotFoldableError(repr(network.norm))
-        scale = network.norm.log_scale.exp().flatten()
-        first = _sized(network.first, side, scale, network.norm.shift.flatten() * scale)
+        first = replace(_scaled(_within(network.first, side), network.norm), relu=True)
         last = _within(network.last, side)
         return (first,), Ending(last, network.log_scale.flatten())
     found: list[Ending] = []
     # Not `children()`: a part may stand there twice.
     for part in list(network) if is_plain(network, nn.Sequential) else [network]:  # type: ignore[call-overload]
-        if is_plain(part, nn.ReLU) and found:
-            found[-1] = Ending(replace(ended(found[-1:])[0], relu=True))
+        if is_plain(part, nn.ReLU, nn.Hardtanh) and found:
+            found[-1] = Ending(_rectified(ended(found[-1:])[0], part))
         elif is_plain(part, GainedConv):
             assert isinstance(part, GainedConv)
             found.append(Ending(_padded(part.convolution, side), part.log_gain.flatten()))
+        elif is_plain(part, NormedConv):
+            assert isinstance(part, NormedConv)
+            if not is_plain(part.norm, ActNorm):
+                raise NotFoldableError(repr(part.norm))
+            found.append(Ending(_scaled(_padded(part.convolution, side), part.norm)))
         else:
             found.append(Ending(_padded(part, side)))
     if not found or found[-1].convolution.relu:
@@ -150,10 +156,23 @@ def _within(part: SizedConv, side: tuple[int, int]) -> Convolution:
     return _plain(part.convolution, side, part.spread)
 
 
-def _sized(part: SizedConv, side: tuple[int, int], scale: Tensor, shift: Tensor) -> Convolution:
-    """A `SizedConv` and the scale and shift per channel and the ReLU that follow it."""
-    plain = _within(part, side)
-    if part.spread:
+def _scaled(plain: Convolution, norm: ActNorm) -> Convolution:
+    """A convolution and the norm of its channels."""
+    scale = norm.log_scales.exp().flatten()
+    shift = norm.shift.flatten() * scale
+    channels = len(plain.weight) // 4 if plain.shuffle else len(plain.weight)
+    if len(scale) != channels:
+        raise NotFoldableError(f"{len(scale)} channels of {norm} on {channels} of a convolution")
+    if plain.shuffle:
         scale, shift = scale.repeat_interleave(4), shift.repeat_interleave(4)
-    weight = plain.weight * scale.reshape(-1, 1, 1, 1)
-    return replace(plain, weight=weight, bias=plain.bias * scale + shift, relu=True)
+    return replace(plain, weight=plain.weight * scale.reshape(-1, 1, 1, 1), bias=plain.bias * scale + shift)
+
+
+def _rectified(plain: Convolution, part: nn.Module) -> Convolution:
+    """A convolution and the ReLU after it, which may have an end."""
+    if isinstance(part, nn.ReLU):
+        return replace(plain, relu=True)
+    assert isinstance(part, nn.Hardtanh)
+    if part.min_val != 0 or plain.relu:
+        raise NotFoldableError(repr(part))
+    return replace(plain, relu=True, most=part.max_val)

@@ -31,6 +31,7 @@ from flowprior.models.flows.layers import (
     Coupling,
     HaarSqueeze,
     Mixing,
+    SigmoidAffine,
     Squeeze,
     additive,
     sigmoid_affine,
@@ -49,6 +50,8 @@ class Step:
         matrix: affine: (C, C), with `shift` (C,); scale: its diagonal (C,), likewise.
         network: coupling: convolutions of its network; log-scales come first, then shifts.
         rule: coupling: how log-scales are bounded.
+        scale_bias: coupling: added to a sigmoid's scales.
+        scale_limit: coupling: a sigmoid's arguments stay in [-scale_limit, scale_limit]; None: they have no end.
         swap: coupling: whether the second half is kept.
         keep: split: channels that go on; the rest is latent, from `offset` of the latent vector on.
     """
@@ -59,6 +62,8 @@ class Step:
     shift: Tensor | None = None
     network: tuple[Convolution, ...] = ()
     rule: Literal["tanh", "sigmoid", "additive"] = "additive"
+    scale_bias: float = 0.0
+    scale_limit: float | None = None
     swap: bool = False
     keep: int = 0
     offset: int = 0
@@ -157,7 +162,9 @@ _RULES: tuple[tuple[ScaleShift, Literal["tanh", "sigmoid", "additive"]], ...] = 
 
 def _coupling(layer: Coupling, shape: tuple[int, int, int]) -> tuple[Step, Ending]:
     """A coupling without its last convolution, and what that is made from."""
-    rule = next((name for known, name in _RULES if known is layer.scale_shift), None)
+    bounds = layer.scale_shift if type(layer.scale_shift) is SigmoidAffine else SigmoidAffine()
+    known_rule = sigmoid_affine if bounds is layer.scale_shift else layer.scale_shift
+    rule = next((name for known, name in _RULES if known is known_rule), None)
     if rule is None or shape[0] % 2:
         raise NotFoldableError(f"coupling rule {layer.scale_shift}, {shape[0]} channels")
     network, last = convolutions_of(layer.network, shape[1:])
@@ -165,7 +172,8 @@ def _coupling(layer: Coupling, shape: tuple[int, int, int]) -> tuple[Step, Endin
     _check_fits((*network, last.convolution), (half, *shape[1:]), half if rule == "additive" else 2 * half)
     # A sigmoid's scales stand at even channels; steps have them first.
     last = replace(last, even_first=rule == "sigmoid")
-    return Step("coupling", shape, network=network, rule=rule, swap=layer.swap), last
+    step = Step("coupling", shape, network=network, rule=rule, swap=layer.swap)
+    return replace(step, scale_bias=bounds.bias, scale_limit=bounds.limit), last
 
 
 def _check_fits(network: tuple[Convolution, ...], shape: tuple[int, int, int], outputs: int) -> None:

@@ -2,7 +2,7 @@
 
 from flowprior.models.flows.layers.actnorm import ActNorm
 from flowprior.models.flows.layers.bijection import Bijection, Chain
-from flowprior.models.flows.layers.coupling import Coupling, additive, sigmoid_affine, tanh_affine
+from flowprior.models.flows.layers.coupling import Coupling, SigmoidAffine, additive, sigmoid_affine, tanh_affine
 from flowprior.models.flows.layers.haar import HaarSqueeze
 from flowprior.models.flows.layers.mixing import Mixing
 from flowprior.models.flows.layers.squeeze import Squeeze
@@ -14,6 +14,7 @@ __all__ = [
     "Coupling",
     "HaarSqueeze",
     "Mixing",
+    "SigmoidAffine",
     "Squeeze",
     "additive",
     "sigmoid_affine",

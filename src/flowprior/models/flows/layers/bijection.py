@@ -5,7 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
+
+from flowprior.models.flows.layers.retracing import Gradients, Traced, differentiated
 
 
 class Bijection(nn.Module, ABC):
@@ -22,6 +25,28 @@ class Bijection(nn.Module, ABC):
     @abstractmethod
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Map z back to x, with log |det dx/dz| of shape (N,)."""
+
+    def retrace(self, end: Traced, back: bool, gradients: Gradients) -> Traced:
+        """From the end of a pass, and the gradient by it, to its start and the gradient by that; asked without grad.
+
+        Args:
+            end: of the pass.
+            back: whether it was in the inverse direction.
+            gradients: to which those by weights are added.
+        """
+        start = (self(end.values) if back else self.inverse(end.values))[0]
+        with torch.enable_grad():
+            leaf = start.detach().requires_grad_(True)
+            outputs = self.inverse(leaf) if back else self(leaf)
+        weights = gradients.wanted_of(self)
+        by_start, by_weights = differentiated(outputs, (end.gradient, end.by_log_det), leaf, weights)
+        gradients.add(weights, by_weights)
+        return Traced(start, by_start, end.by_log_det)
+
+    def _is_plainly(self, kind: type[Bijection]) -> bool:
+        """Whether it does what its class does: none derived from it, no hooks, no way of its own."""
+        own = {"forward", "inverse"} & vars(self).keys()
+        return type(self) is kind and not own and not self._forward_hooks and not self._forward_pre_hooks
 
 
 class Chain(Bijection):
@@ -46,3 +71,11 @@ class Chain(Bijection):
             z, log_det = part.inverse(z)  # type: ignore[operator]
             total = total + log_det
         return z, total
+
+    def retrace(self, end: Traced, back: bool, gradients: Gradients) -> Traced:
+        """Part by part, so that the memory is that of one."""
+        if not self._is_plainly(Chain):
+            return super().retrace(end, back, gradients)
+        for part in self.parts if back else reversed(self.parts):
+            end = part.retrace(end, back, gradients)  # type: ignore[operator]
+        return end

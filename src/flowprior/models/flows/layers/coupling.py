@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from flowprior.models.flows.layers.bijection import Bijection
+from flowprior.models.flows.layers.retracing import Gradients, Traced, retraced_coupling
 
 #: From the network's output (N, 2C, H, W) to (log_scale, shift), both (N, C, H, W).
 ScaleShift = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -20,6 +22,33 @@ def sigmoid_affine(raw: Tensor) -> tuple[Tensor, Tensor]:
     Scales come from even, shifts from odd channels.
     """
     return logsigmoid(raw[:, 0::2] + 2.0), raw[:, 1::2]
+
+
+@dataclass(frozen=True)
+class SigmoidAffine:
+    """Scale sigmoid(s + 2) + bias, s held in [-limit, limit]: bounded from below, and so is the way back.
+
+    The network's answers are bounded, not the map's values: the coupling stays a bijection.
+
+    Attributes:
+        bias: added to the scale.
+        limit: of s; None: it has none.
+    """
+
+    bias: float = 0.0
+    limit: float | None = None
+
+    def __call__(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """As `sigmoid_affine`."""
+        scales, shift = raw[:, 0::2], raw[:, 1::2]
+        return self.log_scale(scales), shift
+
+    def log_scale(self, scales: Tensor) -> Tensor:
+        """Of s."""
+        if self.limit is not None:
+            scales = scales.clamp(-self.limit, self.limit)
+        log_scale = logsigmoid(scales + 2.0)
+        return (log_scale.exp() + self.bias).log() if self.bias else log_scale
 
 
 def tanh_affine(raw: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,6 +90,19 @@ class Coupling(Bijection):
         log_scale, shift = self._scale_shift(kept)
         changed = (changed - shift) * (-log_scale).exp()
         return self._join(kept, changed), -log_scale.flatten(1).sum(1)
+
+    def retrace(self, end: Traced, back: bool, gradients: Gradients) -> Traced:
+        """As `Bijection.retrace`, asking the network once and not twice."""
+        if not self._is_plainly(Coupling):
+            return super().retrace(end, back, gradients)
+        kept, changed = self._halves(end.values)
+        by_kept, by_changed = self._halves(end.gradient)
+        weights = gradients.wanted_of(self)
+        start, more, by_weights = retraced_coupling(
+            self._scale_shift, kept, Traced(changed, by_changed, end.by_log_det), back, weights
+        )
+        gradients.add(weights, by_weights)
+        return Traced(self._join(kept, start.values), self._join(by_kept + more, start.gradient), end.by_log_det)
 
     def _scale_shift(self, kept: Tensor) -> tuple[Tensor, Tensor]:
         # Under autocast the network answers in half precision; arithmetic and log-determinants do not.

@@ -9,17 +9,26 @@
 #define NEAR 524288
 
 /* Log-scale, its derivative by the network's output, of one value. */
-static inline void scale_of(int rule, vec raw, vec *log_scale, vec *derivative) {
-    if (rule == TANH) {
+static inline void scale_of(const Op *op, vec raw, vec *log_scale, vec *derivative) {
+    if (op->rule == TANH) {
         const vec e = vexp(choose(raw > 20.0f, splat(40.0f), 2.0f * raw));
         const vec t = (e - 1.0f) / (e + 1.0f);
         *log_scale = 1.5f * t;
         *derivative = 1.5f * (1.0f - t * t);
     } else {
-        const vec shifted = raw + 2.0f;
+        const float end = op->scale_limit;
+        const ivec below = raw < -end, above = raw > end;
+        const vec shifted = choose(below, splat(-end), choose(above, splat(end), raw)) + 2.0f;
         const vec grown = vlog1p_of_exp_minus(shifted);
         *log_scale = -grown;
-        *derivative = 1.0f - vexp(-grown); /* 1 - sigmoid */
+        const vec sigmoid = vexp(-grown);
+        *derivative = 1.0f - sigmoid;
+        if (op->scale_bias > 0.0f) {
+            const vec scale = sigmoid + op->scale_bias;
+            *log_scale = vlog(scale);
+            *derivative *= sigmoid / scale;
+        }
+        *derivative = choose(below | above, zero_vec, *derivative);
     }
 }
 
@@ -109,7 +118,7 @@ static void couple_part(Chunk *chunk, const Op *op, int inverse) {
             }
             for (int c = 0; c < half; c++) {
                 vec log_scale, derivative;
-                scale_of(op->rule, answer[c], &log_scale, &derivative);
+                scale_of(op, answer[c], &log_scale, &derivative);
                 const vec shift = answer[half + c];
                 const vec scale = vexp(inverse ? -log_scale : log_scale);
                 const vec moved = (inverse ? x[c] - shift : x[c]) * scale;

@@ -29,6 +29,7 @@ enum { TANH, SIGMOID, ADDITIVE };
 typedef struct {
     int32_t kind, channels, height, width; /* of the input, in the forward direction */
     int32_t rule, swap, convs;             /* COUPLING */
+    float scale_bias, scale_limit;         /* COUPLING by SIGMOID: added to its scales; its arguments end there */
     int32_t keep, offset;                  /* SPLIT: channels carried on; where the rest begins in a latent */
     const Conv *network;                   /* COUPLING: the network; AFFINE, SCALE: the map and, but for learning, its inverse */
 } Op;

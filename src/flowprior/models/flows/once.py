@@ -14,7 +14,9 @@ class SecondDerivativeError(FlowpriorError, RuntimeError):
     """A second derivative of something that has only a first."""
 
 
-def once(gradient: Tensor, who: str, *causes: Tensor | None) -> Tensor:
+def once(
+    gradient: Tensor, who: str, *causes: Tensor | None, instead: str = "ask the flow itself, a torch module, for it"
+) -> Tensor:
     """A gradient as a backward pass returns it: with `create_graph`, its own gradient is refused.
 
     `torch.autograd.function.once_differentiable` does not do: where the gradient that comes in is a constant, it
@@ -24,18 +26,20 @@ def once(gradient: Tensor, who: str, *causes: Tensor | None) -> Tensor:
         gradient: the gradient.
         who: what has no second derivative, for the message.
         causes: all that it depends on: the point, and the gradients that came in.
+        instead: where there is one, for the message.
     """
-    return _Once.apply(gradient, who, *causes) if torch.is_grad_enabled() else gradient
+    said = f"{who} has no second derivative; {instead}"
+    return _Once.apply(gradient, said, *causes) if torch.is_grad_enabled() else gradient
 
 
 class _Once(torch.autograd.Function):
     """The identity on a gradient, as a function of what that depends on."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, who: str, *causes: Tensor | None) -> Tensor:
-        ctx.who = who
+    def forward(ctx: Any, gradient: Tensor, said: str, *causes: Tensor | None) -> Tensor:
+        ctx.said = said
         return gradient.detach().clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> None:  # type: ignore[override]
-        raise SecondDerivativeError(f"{ctx.who} has no second derivative; ask the flow itself, a torch module, for it")
+        raise SecondDerivativeError(ctx.said)
