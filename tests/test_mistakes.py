@@ -106,7 +106,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-@pytest.mark.parametrize("name", ["map", "linear_mmse", "linear_posterior", "regressor", "bm3d"])
+@pytest.mark.parametrize("name", ["map", "linear_mmse", "linear_posterior", "regressor", "deep_decoder", "bm3d"])
 def test_measurements_that_no_solver_can_mean_are_refused(name, kind):
     change, message = REFUSED[kind]
     with pytest.raises(FlowpriorError, match=message) as refused:
@@ -130,7 +130,8 @@ def test_measurements_in_other_types_and_layouts_give_the_same(name):
     double = solve(name, lambda y: y.double()).images
     weighted = isinstance(asked(name)[2]["prior"], torch.nn.Module)
     assert double.dtype == (torch.float32 if weighted else torch.float64)
-    torch.testing.assert_close(double.float(), wanted.images, rtol=0, atol=1e-5)
+    # Steps of Adam at its full rate from the first on enlarge what float32 rounds away.
+    torch.testing.assert_close(double.float(), wanted.images, rtol=0, atol=1e-4 if name == "deep_decoder" else 1e-5)
 
 
 WRONG_ASKED = {

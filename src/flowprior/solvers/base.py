@@ -106,6 +106,15 @@ class Solver(ABC):
         """Why it cannot be asked to solve measurements of an operator, with the remedy; None: it can."""
         return None
 
+    def own_values(self, shape: tuple[int, int, int], prior: Any) -> int:
+        """Numbers that one row holds beside images, latents and what the prior keeps of them: weights of its own, say.
+
+        Args:
+            shape: (C, H, W) of the images.
+            prior: as for `run`.
+        """
+        return 0
+
     @abstractmethod
     def run(self, operator: Operator, y: Tensor, prior: Any, context: Context) -> Result:
         """Reconstruct a batch of measurements (N, *operator.measurement_shape)."""

@@ -19,6 +19,7 @@ REGISTRY: Registry[Solver] = Registry(
         "linear_mmse": "flowprior.solvers.linear_mmse:LinearMMSE",
         "linear_posterior": "flowprior.solvers.linear_posterior:LinearPosterior",
         "regressor": "flowprior.solvers.regressor:RegressorSolver",
+        "deep_decoder": "flowprior.solvers.deep_decoder:DeepDecoderSolver",
         "bm3d": "flowprior.solvers.bm3d:BM3D",
     },
 )

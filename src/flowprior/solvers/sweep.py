@@ -72,9 +72,13 @@ def solve_points(
     Raises:
         FlowpriorError: a setting is misspelt or out of range; whatever `solve` raises.
     """
-    vectors = max((vectors_of(REGISTRY.settings(name, dict(point))) for point in points), default=1)
+    settings = [REGISTRY.settings(name, dict(point)) for point in points]
     memory = Memory.of_caller(memory)
-    at_once = rows_at_once(prior, vectors, memory.kernel) if batch == "auto" else batch
+    if batch == "auto":
+        vectors = max((vectors_of(each) for each in settings), default=1)
+        own = max((REGISTRY.get(name)(each).own_values(operator.shape, prior) for each in settings), default=0)
+        batch = rows_at_once(prior, vectors, memory.kernel, own, y.device)
+    at_once = batch
     total, done = max(1, len(points) * len(y)), 0
     for shared, numbers in _groups(name, points):
         items = [(number, image) for number in numbers for image in range(len(y))]
