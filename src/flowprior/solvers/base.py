@@ -37,6 +37,7 @@ class Result:
         trace: the way there.
         std: standard deviation of each value's posterior around `images` (N, C, H, W), where the method has one.
         samples: draws from the posterior (N, S, C, H, W), not clipped, where the method makes them.
+        latents: what a search over latents found (N, D); None where several were averaged.
     """
 
     images: Tensor
@@ -47,6 +48,31 @@ class Result:
     trace: Trace
     std: Tensor | None = None
     samples: Tensor | None = None
+    latents: Tensor | None = None
+
+    def only(self, rows: Tensor) -> Result:
+        """Some of the images; seconds stay those of the whole batch.
+
+        Args:
+            rows: their numbers, on the CPU.
+        """
+        there = rows.to(self.images.device)
+
+        def some(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values[there if values.device == there.device else rows]
+
+        traced = {name: values[:, rows.to(values.device)] for name, values in self.trace.values.items()}
+        return Result(
+            self.images[there],
+            tuple(self.status[row] for row in rows.tolist()),
+            self.converged[rows],
+            self.passes[rows.to(self.passes.device)],
+            self.seconds,
+            replace(self.trace, values=traced),
+            some(self.std),
+            some(self.samples),
+            some(self.latents),
+        )
 
 
 @dataclass(frozen=True)
@@ -210,6 +236,7 @@ def _without(result: Result, good: Tensor) -> Result:
         trace=replace(trace, values={name: only(seen.T, math.nan).T for name, seen in trace.values.items()}),
         std=None if result.std is None else only(result.std, math.nan),
         samples=None if result.samples is None else only(result.samples, math.nan),
+        latents=None if result.latents is None else only(result.latents, math.nan),
     )
 
 

@@ -18,7 +18,7 @@ from flowprior.optim.problem import Rows, SearchSettings, Terms
 from flowprior.optim.stages import coarse_stages, stages_of
 from flowprior.randomness import keyed_rows
 from flowprior.registry import SettingsModel
-from flowprior.solvers.averaging import averaged
+from flowprior.solvers.averaging import Combine, combined
 from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.searching import search
 
@@ -36,7 +36,12 @@ class LatentSettings(SearchSettings):
     coarse_steps: int = Field(
         0, ge=0, description="steps for each level of the flow from the coarsest on, while finer latents stay; then all"
     )
-    restarts: int = Field(1, ge=1, description="independent random starts; their images are averaged")
+    restarts: int = Field(1, ge=1, description="independent random starts of each image")
+    combine: Combine = Field(
+        "mean",
+        description="of several restarts: the mean of their images (Asim et al. 2020 average three of csgm with "
+        "generators), or the one with the lowest loss (ours)",
+    )
     project: bool = Field(
         False, description="make A x = y exact by x + A_dagger(y - A x); only sensible where y has no noise"
     )
@@ -90,10 +95,11 @@ class LatentSolver(Solver):
             if encoded:
                 with torch.no_grad():
                     start = spread + asked.forward(operator.A_dagger(many).clamp(0, 1))[0]
-            return averaged(
+            return combined(
                 copies,
                 context,
-                lambda rows: search(stages, start, settings, rows, finish, started, network, network * encoded),
+                lambda rows: search(stages, start, settings, rows, finish, started, network, network * encoded, True),
+                settings.combine,
             )
 
 

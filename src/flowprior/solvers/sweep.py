@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flowprior.operators.base import Operator
-from flowprior.solvers.base import Observer, Result, Trace, solve
+from flowprior.solvers.base import Observer, Result, solve
 from flowprior.solvers.memory import Memory
 from flowprior.solvers.registry import REGISTRY
 from flowprior.solvers.sizing import rows_at_once, vectors_of
@@ -154,19 +154,7 @@ def _parts(rows: list[tuple[int, int]], result: Result) -> Iterator[Solved]:
 
 def _cut(result: Result, start: int, stop: int) -> Result:
     share = (stop - start) / len(result.images)
-    trace = result.trace
+    part = result.only(torch.arange(start, stop))
     return replace(
-        result,
-        images=result.images[start:stop],
-        status=result.status[start:stop],
-        converged=result.converged[start:stop],
-        passes=result.passes[start:stop],
-        std=None if result.std is None else result.std[start:stop],
-        samples=None if result.samples is None else result.samples[start:stop],
-        seconds=result.seconds * share,
-        trace=Trace(
-            trace.passes,
-            trace.seconds * share,
-            {name: value[:, start:stop] for name, value in trace.values.items()},
-        ),
+        part, seconds=result.seconds * share, trace=replace(part.trace, seconds=result.trace.seconds * share)
     )
