@@ -43,7 +43,7 @@ def asked(name, **settings):
     prior = None if needs is None else priors.get(name, lambda: small_flow("glow", dtype=torch.float32))()
     y = operator.measure(0.2 + 0.6 * uniform(4, 3, side, side), NOISE, source(1))
     own = solvers.REGISTRY.get(name).Settings.model_fields
-    settings = {**({"steps": 4} if "steps" in own else {}), **settings}
+    settings = {**{field: 4 for field in ("steps", "latent_steps") if field in own}, **settings}
     return operator, y, {"prior": prior, **settings}
 
 

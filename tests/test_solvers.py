@@ -36,7 +36,8 @@ def prior_of(name):
 
 
 def quick(name):
-    return {"steps": 12} if "steps" in solvers.REGISTRY.get(name).Settings.model_fields else {}
+    own = solvers.REGISTRY.get(name).Settings.model_fields
+    return {field: 12 for field in ("steps", "latent_steps") if field in own}
 
 
 def problem(operator_name="identity"):

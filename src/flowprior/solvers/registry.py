@@ -14,6 +14,7 @@ REGISTRY: Registry[Solver] = Registry(
     {
         "chavez": "flowprior.solvers.chavez:Chavez",
         "csgm": "flowprior.solvers.csgm:CSGM",
+        "iagan": "flowprior.solvers.iagan:IAGAN",
         "glowip": "flowprior.solvers.glowip:GlowIP",
         "map": "flowprior.solvers.map:MAP",
         "linear_mmse": "flowprior.solvers.linear_mmse:LinearMMSE",
