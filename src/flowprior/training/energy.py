@@ -8,7 +8,29 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
+from flowprior.models.capabilities import Decodes
+from flowprior.randomness import generator
+
 _SMALLEST = 8
+#: Samples that a model's score is estimated from, and how many are made at once.
+_SCORED, _PART = 256, 64
+
+
+@torch.no_grad()
+def sample_score(model: Decodes, key: tuple[object, ...]) -> Callable[[Tensor], Tensor]:
+    """The energy score of a model's samples: one number for every model that makes images, whatever it is trained by.
+
+    Args:
+        model: a torch module; its latents are standard normal.
+        key: identity of the latents.
+
+    Returns:
+        As `energy_score`; NaN where a sample is not finite.
+    """
+    weights = next(model.parameters())  # type: ignore[attr-defined]
+    latents = torch.randn(_SCORED, *model.latent_shape, generator=generator(*key, "samples"))
+    images = [model.decode(part.to(weights)) for part in latents.split(_PART)]
+    return energy_score(torch.cat(images).float().clamp(0, 1))
 
 
 def energy_score(samples: Tensor) -> Callable[[Tensor], Tensor]:
