@@ -145,25 +145,27 @@ def paired_view(results: Results) -> list[View]:
     return groups
 
 
-def flows_view(results: Results) -> list[View]:
+def models_view(results: Results) -> list[View]:
     """What was trained: size, quality, time."""
-    flows = []
-    for prior in results.experiment.flows:
-        plan = results.experiment.priors[prior]
-        config = read_json(results.layout.flow(prior, "config"))
-        flows.append(
+    experiment, models = results.experiment, []
+    for training in experiment.trainings():
+        plan = experiment.priors[training.prior]
+        config = read_json(results.layout.trained(training, "config"))
+        models.append(
             {
-                "prior": prior,
-                "flow": plan.model,
+                "name": training.label,
+                "is_flow": plan.is_flow,
+                "model": plan.model,
                 "settings": ", ".join(f"{key}={value}" for key, value in plan.settings.items()) or "defaults",
                 "parameters": count(config.get("parameters")),
                 "bits_per_dim": number(config.get("bits_per_dim")),
+                "energy_score": number(config.get("energy_score"), 4),
                 "bits": config.get("bits", DASH),
                 "steps": count(config.get("steps")),
                 "seconds": duration(config.get("seconds")),
             }
         )
-    return flows
+    return models
 
 
 def _published_row(entry: dict[Any, Any]) -> View:

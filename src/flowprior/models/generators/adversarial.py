@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flowprior.models.capabilities import Decodes
-from flowprior.training.energy import sample_score
+from flowprior.training.energy import ENERGY_SCORE, sample_score
 from flowprior.training.grids import Grid, samples
 from flowprior.training.trainable import Examples, Trainable
 
@@ -20,7 +20,7 @@ class Adversarial(Trainable):
     So what is kept is what has the best energy score on validation images.
     """
 
-    score = "energy_score"
+    score = ENERGY_SCORE
     # What a discriminator says of an image depends on its batch.
     divisible = False
 
