@@ -47,9 +47,10 @@ FLOW_KINDS = {
 SMALL_MODELS = {
     **SMALL_FLOWS,
     "dcgan": {"latent": 5, "width": 4},
+    "pggan": {"latent": 6, "width": 8},
     "regressor": {"width": 4},
 }
-MODEL_SIDES = {"dcgan": 16}
+MODEL_SIDES = {"dcgan": 16, "pggan": 16}
 
 #: name -> (layer for 4 channels at 4x4, in float64)
 LAYERS = {

@@ -186,6 +186,7 @@ def _write_flow(layout: Layout, prior: str) -> None:
         "bits": 8,
         "parameters": 241234,
         "bits_per_dim": 4.287,
+        "energy_score": 0.1234,
         "steps": 2000,
         "seconds": 182.0,
         "temperatures": temperatures,

@@ -30,7 +30,9 @@ def prior_of(solver, seed):
 
 def settings_of(solver):
     model = solvers.REGISTRY.get(solver).Settings.model_fields
-    quick = {"steps": 6, "samples": 64, "start": "sample_moments"} if solver == "map" else {"steps": 6}
+    quick = {"steps": 6, "latent_steps": 6}
+    if solver == "map":
+        quick |= {"samples": 64, "start": "sample_moments"}
     return {name: value for name, value in quick.items() if name in model}
 
 

@@ -43,7 +43,7 @@ def asked(name, **settings):
     prior = None if needs is None else priors.get(name, lambda: small_flow("glow", dtype=torch.float32))()
     y = operator.measure(0.2 + 0.6 * uniform(4, 3, side, side), NOISE, source(1))
     own = solvers.REGISTRY.get(name).Settings.model_fields
-    settings = {**({"steps": 4} if "steps" in own else {}), **settings}
+    settings = {**{field: 4 for field in ("steps", "latent_steps") if field in own}, **settings}
     return operator, y, {"prior": prior, **settings}
 
 
@@ -106,7 +106,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-@pytest.mark.parametrize("name", ["map", "linear_mmse", "linear_posterior", "regressor", "bm3d"])
+@pytest.mark.parametrize("name", ["map", "linear_mmse", "linear_posterior", "regressor", "deep_decoder", "bm3d"])
 def test_measurements_that_no_solver_can_mean_are_refused(name, kind):
     change, message = REFUSED[kind]
     with pytest.raises(FlowpriorError, match=message) as refused:
@@ -130,7 +130,8 @@ def test_measurements_in_other_types_and_layouts_give_the_same(name):
     double = solve(name, lambda y: y.double()).images
     weighted = isinstance(asked(name)[2]["prior"], torch.nn.Module)
     assert double.dtype == (torch.float32 if weighted else torch.float64)
-    torch.testing.assert_close(double.float(), wanted.images, rtol=0, atol=1e-5)
+    # Steps of Adam at its full rate from the first on enlarge what float32 rounds away.
+    torch.testing.assert_close(double.float(), wanted.images, rtol=0, atol=1e-4 if name == "deep_decoder" else 1e-5)
 
 
 WRONG_ASKED = {
@@ -338,7 +339,7 @@ def test_a_model_takes_a_shape_or_refuses_it(name, shape):
         x = uniform(2, *shape)
         model.initialise(x)
         torch.testing.assert_close(model.inverse(model(x)[0])[0], x, rtol=0, atol=1e-3)
-    elif name == "dcgan":
+    elif name in ("dcgan", "pggan"):
         assert model.decode(torch.zeros(2, *model.latent_shape)).shape == (2, *shape)
     else:
         x = uniform(2, *shape)

@@ -109,6 +109,11 @@ def test_the_page_needs_nothing_but_itself(html):
         assert not re.search(pattern, html)
 
 
+def test_flows_and_generators_stand_beside_each_other(html):
+    table = html[html.index('<section id="models">') : html.index('<section id="provenance">')]
+    assert "energy score of samples" in table and "<td>4.29</td><td>0.1234</td>" in table
+
+
 def test_no_text_of_the_page_is_not_a_number(html):
     text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", html)
     found = re.search(r".{0,40}\b(nan|NaN|inf|None|undefined)\b.{0,40}", text)

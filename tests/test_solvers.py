@@ -13,9 +13,11 @@ from flowprior.models.gaussian import Gaussian
 from flowprior.models.moments import sample_moments
 from flowprior.models.posterior import Posterior
 from flowprior.optim.problem import SearchSettings, Terms
+from flowprior.optim.recorder import Trace
 from flowprior.optim.stages import stages_of
 from flowprior.randomness import generator
-from flowprior.solvers.base import Context
+from flowprior.solvers.averaging import best
+from flowprior.solvers.base import Context, Result
 from flowprior.solvers.memory import Memory
 from flowprior.solvers.searching import search
 
@@ -34,7 +36,8 @@ def prior_of(name):
 
 
 def quick(name):
-    return {"steps": 12} if "steps" in solvers.REGISTRY.get(name).Settings.model_fields else {}
+    own = solvers.REGISTRY.get(name).Settings.model_fields
+    return {field: 12 for field in ("steps", "latent_steps") if field in own}
 
 
 def problem(operator_name="identity"):
@@ -206,6 +209,46 @@ def test_restarts_are_averaged_and_counted():
     assert result.images.shape == single.images.shape
     assert torch.equal(result.passes, 2 * single.passes)
     assert not torch.equal(result.images, single.images)
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "lbfgs"])
+def test_the_best_restart_is_the_one_with_the_lowest_loss(optimiser):
+    operator, y = problem("box_blur")
+    settings = {"steps": 12, "init_std": 1.0, "optimiser": optimiser, "learning_rate": 0.05}
+    given = {"keys": NAMES, "observer": lambda images: {"mean": images.flatten(1).mean(1)}, **settings}
+    flow = prior_of("csgm")
+    found = solvers.solve("csgm", operator, y, flow, restarts=3, combine="best", **given)
+    single = solvers.solve("csgm", operator, y, flow, **given)
+    mean = solvers.solve("csgm", operator, y, flow, restarts=3, **given)
+    assert mean.latents is None and found.latents.shape == (3, 192)
+    images = flow.decode(found.latents)
+    torch.testing.assert_close(images.clamp(0, 1), found.images, rtol=0, atol=1e-4)
+    loss = (2 * (operator.A(images) - y)).square().flatten(1).sum(1) + 0.01 * found.latents.square().sum(1)
+    torch.testing.assert_close(found.trace.values["loss"][-1], loss, rtol=1e-4, atol=1e-3)
+    # Among three starts there is a better one of some image, and of no image a worse one.
+    gained = single.trace.values["loss"][-1] - loss
+    assert bool((gained >= -1e-3).all()) and bool((gained > 1e-3).any())
+    assert torch.equal(found.passes, mean.passes)
+    torch.testing.assert_close(found.trace.values["mean"][-1], found.images.flatten(1).mean(1))
+    for i, name in enumerate(NAMES):
+        alone = solvers.solve("csgm", operator, y[i : i + 1], flow, keys=[name], restarts=3, combine="best", **settings)
+        torch.testing.assert_close(alone.images, found.images[i : i + 1], rtol=0, atol=1e-3)
+
+
+def test_a_restart_that_diverged_is_not_the_best():
+    loss = torch.tensor([[3.0, -9.0, float("nan"), 1.0, 2.0, 5.0]])
+    images = torch.arange(6.0).reshape(6, 1, 1, 1).expand(6, 1, 2, 2) / 10
+
+    def rows(context):
+        seen = {"loss": loss, **{name: value[None] for name, value in context.observer(images).items()}}
+        status = ("ok", "diverged", "ok", "ok", "diverged", "diverged")
+        trace = Trace(torch.ones(1), torch.ones(1), seen)
+        return Result(images, status, torch.ones(6).bool(), torch.arange(6.0), 1.0, trace)
+
+    found = best(3, Context(("a", "b"), observer=lambda images: {"first": images[:, 0, 0, 0]}), rows)
+    assert found.status == ("ok", "ok") and found.passes.tolist() == [3.0, 12.0]
+    torch.testing.assert_close(found.images[:, 0, 0, 0], torch.tensor([0.0, 0.3]))
+    torch.testing.assert_close(found.trace.values["first"], torch.tensor([[0.0, 0.3]]))
 
 
 @pytest.mark.parametrize("start", ["measurement", "zero_latent"])

@@ -12,10 +12,12 @@ from flowprior.errors import FlowpriorError
 from flowprior.experiment.learning import TrainingJob, learn, learn_together
 from flowprior.experiment.params import PriorSettings
 from flowprior.models import flows
+from flowprior.models.capabilities import Decodes
 from flowprior.models.checkpoint import load_model, save_model
 from flowprior.operators.task import TaskSettings
 from flowprior.training.batches import held_out_parts
 from flowprior.training.loop import train
+from flowprior.training.quality import sample_quality
 from flowprior.training.settings import TrainingSettings
 from flowprior.training.trainable import Task, trainable_of
 
@@ -108,6 +110,20 @@ def test_what_is_kept_has_the_best_score(name):
     assert float(trainable.score_of(values.double().mean())) == pytest.approx(trained.score, rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["dcgan", "haar_glow"])
+def test_the_quality_of_samples_is_one_number_for_every_model(name):
+    side = MODEL_SIDES.get(name, 8)
+    trained, pixels = run(name), pictures(16, 1, side)
+    found = sample_quality(trained.model, trainable_of(trained.model, SETTINGS, 8), pixels, KEY)
+    assert np.isfinite(found)
+    if name == "dcgan":
+        assert found == pytest.approx(trained.score, rel=1e-5)
+    with torch.no_grad():
+        for parameter in trained.model.parameters():
+            parameter.fill_(torch.nan)
+    assert np.isnan(sample_quality(trained.model, trainable_of(trained.model, SETTINGS, 8), pixels, KEY))
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in flows.names()])
 def test_two_processes_train_one_model(name, tmp_path):
     side = MODEL_SIDES.get(name, 8)
@@ -141,6 +157,8 @@ def test_a_lesson_leaves_a_checkpoint_and_pictures(name, tmp_path):
     assert not (tmp_path / "state").exists()
     config = json.loads((made / "config.json").read_text())
     assert config["flow" if name in flows.names() else "model"] == name
+    # Flows and generators stand beside each other.
+    assert ("energy_score" in config) == isinstance(small_model(name), Decodes)
     assert np.load(made / "samples.npy").shape[2:] == (side, side, 3)
 
 

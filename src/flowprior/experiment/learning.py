@@ -6,6 +6,7 @@ In one process, or in several that share each batch: `learn_together` starts the
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ from flowprior.errors import FlowpriorError, one_line_errors
 from flowprior.experiment.artefacts import LEAVES
 from flowprior.experiment.params import PriorSettings
 from flowprior.files import replacing
+from flowprior.models.capabilities import Decodes
 from flowprior.models.checkpoint import save_model
 from flowprior.models.evaluator import evaluator
 from flowprior.models.flows.base import Flow
@@ -32,8 +34,10 @@ from flowprior.models.moments import sample_moments, write_moments
 from flowprior.operators.task import TaskSettings
 from flowprior.progress import Progress
 from flowprior.solvers.map import MAP
+from flowprior.training.energy import ENERGY_SCORE
 from flowprior.training.grids import save_grid
 from flowprior.training.loop import train
+from flowprior.training.quality import sample_quality
 from flowprior.training.ranks import joined_ranks
 from flowprior.training.trainable import Task, trainable_of
 
@@ -92,14 +96,14 @@ def learn(lesson: TrainingJob) -> None:
         model = models.build(prior.model, shape, **prior.settings).to(device)
         name = lesson.name or folder.name
         progress = Progress(f"train {name}", prior.training.steps) if ranks.writes else None
-        task = lesson.task_for(shape)
+        task, key = lesson.task_for(shape), (lesson.seed, "train")
         trained = train(
             model,
             pixels,
             validation,
             lesson.bits,
             prior.training,
-            (lesson.seed, "train"),
+            key,
             Path(lesson.state),
             progress,
             threads if device.type == "cpu" else 1,
@@ -109,8 +113,13 @@ def learn(lesson: TrainingJob) -> None:
     if not ranks.writes:
         return
     model = trained.model.cpu()
-    grid = trainable_of(model, prior.training, lesson.bits, task).grid(model, validation, lesson.seed)
+    trainable = trainable_of(model, prior.training, lesson.bits, task)
+    grid = trainable.grid(model, validation, lesson.seed)
     facts = {"bits": lesson.bits, **grid.facts, "training": prior.training.model_dump()}
+    if isinstance(model, Decodes) and ENERGY_SCORE not in trained.facts:
+        # Of every model that makes images the same number, so that flows and generators stand beside each other.
+        found = sample_quality(model, trainable, validation, key)
+        facts |= {ENERGY_SCORE: found} if math.isfinite(found) else {}
     if lesson.task is not None:
         facts["task"] = {"name": lesson.task_name, **lesson.task}
     save_model(folder, model, {**trained.facts, **facts})

@@ -180,8 +180,9 @@ def restore(
     diverged = 0
     # What is derived from the flow is the same for every batch of tiles.
     memory = Memory()
-    vectors = vectors_of(solvers.REGISTRY.settings(solver, dict(settings)))
-    batch = rows_at_once(flow, vectors) if batch is None else batch
+    checked = solvers.REGISTRY.settings(solver, dict(settings))
+    own = solvers.REGISTRY.get(solver)(checked).own_values(flow.shape, flow)
+    batch = rows_at_once(flow, vectors_of(checked), own=own) if batch is None else batch
     for start in range(0, len(corners), batch):
         places = corners[start : start + batch]
         tiles = torch.stack([picture[:, top : top + height, left : left + width] for top, left in places])

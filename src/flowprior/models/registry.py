@@ -13,6 +13,7 @@ TRAINED: Registry[Any] = Registry(
     {
         **FLOWS.places,
         "dcgan": "flowprior.models.generators.dcgan:DCGAN",
+        "pggan": "flowprior.models.generators.pggan:PGGAN",
         "regressor": "flowprior.models.regressor:Regressor",
     },
 )

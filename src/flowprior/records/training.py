@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flowprior.experiment.layout import Layout
     from flowprior.experiment.params import Training
 
-_NUMBERS = ("parameters", "steps", "seconds")
+_NUMBERS = ("energy_score", "parameters", "steps", "seconds")
 _COPIED = ("picture", "config", "history")
 
 

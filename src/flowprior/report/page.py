@@ -150,6 +150,7 @@ def render(results: Results, reconstructions: list[Grid], certain: list[Group], 
         least_norm=LEAST_NORM,
         certain=bool(certain),
         grids=reconstructions,
+        trainings=experiment.trainings(),
         studies={
             name: STUDIES.get(asked.study).caption
             for name, asked in experiment.studies.items()

@@ -1,4 +1,4 @@
-"""What a solver is given, what it gives back, and `solve`, the one door to all of them."""
+"""What a solver is, what it is given, and `solve`, the one door to all of them."""
 
 from __future__ import annotations
 
@@ -20,33 +20,7 @@ from flowprior.registry import SettingsModel
 from flowprior.solvers.asking import keys_of, measurements_of, seed_as_number, weights_of
 from flowprior.solvers.memory import Memory
 from flowprior.solvers.registry import REGISTRY
-
-
-@dataclass(frozen=True)
-class Result:
-    """Reconstructions of a batch.
-
-    Attributes:
-        images: (N, C, H, W) in [0, 1].
-        status: "ok" or "diverged", one per image; a diverged image is its last finite iterate, or black.
-        converged: whether a search would have gained no more than its tolerance (N,), bool, on the CPU; where not, more
-            steps would change the image. A closed form has converged, a diverged image has not.
-        passes: through the network per image, forward and backward each counted, and each of those that a model of
-            several networks or steps takes (`flowprior.models.capabilities.passes_of`) (N,).
-        seconds: time that the batch took, observer excluded.
-        trace: the way there.
-        std: standard deviation of each value's posterior around `images` (N, C, H, W), where the method has one.
-        samples: draws from the posterior (N, S, C, H, W), not clipped, where the method makes them.
-    """
-
-    images: Tensor
-    status: tuple[str, ...]
-    converged: Tensor
-    passes: Tensor
-    seconds: float
-    trace: Trace
-    std: Tensor | None = None
-    samples: Tensor | None = None
+from flowprior.solvers.result import Result
 
 
 @dataclass(frozen=True)
@@ -110,6 +84,15 @@ class Solver(ABC):
     def skip(cls, operator: Operator) -> str | None:
         """Why it cannot be asked to solve measurements of an operator, with the remedy; None: it can."""
         return None
+
+    def own_values(self, shape: tuple[int, int, int], prior: Any) -> int:
+        """Numbers that one row holds beside images, latents and what the prior keeps of them: weights of its own, say.
+
+        Args:
+            shape: (C, H, W) of the images.
+            prior: as for `run`.
+        """
+        return 0
 
     @abstractmethod
     def run(self, operator: Operator, y: Tensor, prior: Any, context: Context) -> Result:
@@ -213,6 +196,7 @@ def _without(result: Result, good: Tensor) -> Result:
         trace=replace(trace, values={name: only(seen.T, math.nan).T for name, seen in trace.values.items()}),
         std=None if result.std is None else only(result.std, math.nan),
         samples=None if result.samples is None else only(result.samples, math.nan),
+        latents=None if result.latents is None else only(result.latents, math.nan),
     )
 
 

@@ -19,7 +19,7 @@ from flowprior.optim.problem import Rows, SearchSettings, Terms
 from flowprior.optim.stages import coarse_stages, stages_of
 from flowprior.randomness import keyed_rows
 from flowprior.registry import SettingsModel
-from flowprior.solvers.averaging import averaged
+from flowprior.solvers.averaging import Combine, combined
 from flowprior.solvers.base import Context, Result, Solver, solve
 from flowprior.solvers.searching import search
 
@@ -44,7 +44,12 @@ class LatentSettings(SearchSettings):
     coarse_steps: int = Field(
         0, ge=0, description="steps for each level of the flow from the coarsest on, while finer latents stay; then all"
     )
-    restarts: int = Field(1, ge=1, description="independent random starts; their images are averaged")
+    restarts: int = Field(1, ge=1, description="independent random starts of each image")
+    combine: Combine = Field(
+        "mean",
+        description="of several restarts: the mean of their images (Asim et al. 2020 average three of csgm with "
+        "generators), or the one with the lowest loss (ours)",
+    )
     project: bool = Field(
         False, description="make A x = y exact by x + A_dagger(y - A x); only sensible where y has no noise"
     )
@@ -99,10 +104,11 @@ class LatentSolver(Solver):
                 with torch.no_grad():
                     near = self._near(operator, y, context)
                     start = spread + asked.forward(near.clamp(0, 1).repeat_interleave(copies, dim=0))[0]
-            return averaged(
+            return combined(
                 copies,
                 context,
-                lambda rows: search(stages, start, settings, rows, finish, started, network, network * encoded),
+                lambda rows: search(stages, start, settings, rows, finish, started, network, network * encoded, True),
+                settings.combine,
             )
 
     def _near(self, operator: Operator, y: Tensor, context: Context) -> Tensor:

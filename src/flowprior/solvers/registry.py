@@ -14,6 +14,7 @@ REGISTRY: Registry[Solver] = Registry(
     {
         "chavez": "flowprior.solvers.chavez:Chavez",
         "csgm": "flowprior.solvers.csgm:CSGM",
+        "iagan": "flowprior.solvers.iagan:IAGAN",
         "glowip": "flowprior.solvers.glowip:GlowIP",
         "map": "flowprior.solvers.map:MAP",
         "linear_mmse": "flowprior.solvers.linear_mmse:LinearMMSE",
@@ -22,6 +23,7 @@ REGISTRY: Registry[Solver] = Registry(
         "lasso_dct": "flowprior.solvers.lasso:LassoDCT",
         "lasso_wavelet": "flowprior.solvers.lasso:LassoWavelet",
         "tv": "flowprior.solvers.tv:TotalVariation",
+        "deep_decoder": "flowprior.solvers.deep_decoder:DeepDecoderSolver",
         "bm3d": "flowprior.solvers.bm3d:BM3D",
     },
 )

@@ -23,6 +23,7 @@ def search(
     started: float | None = None,
     network: int = 1,
     begun: int = 0,
+    latents: bool = False,
 ) -> Result:
     """Minimise an objective from a start, every row by itself; see `flowprior.optim.minimise`.
 
@@ -35,6 +36,7 @@ def search(
         started: `time.perf_counter()` when work on the start began; default: now.
         network: passes that one pass through the objective takes (`flowprior.models.capabilities.passes_of`).
         begun: passes that the start took.
+        latents: whether iterates are latents, which the result is to hold.
 
     Returns:
         The last iterates as images in [0, 1], with their trace; a row that broke off is "diverged",
@@ -54,4 +56,5 @@ def search(
         begun + network * found.passes.cpu(),
         recorder.seconds(),
         replace(trace, passes=begun + network * trace.passes),
+        latents=found.iterates if latents else None,
     )

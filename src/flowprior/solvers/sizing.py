@@ -18,6 +18,8 @@ _CPU_BUDGET = 256 * 2**20
 #: Of a GPU's free memory: two jobs that ask at the same time fit beside each other.
 _GPU_SHARE = 0.45
 _MOST = 4096
+#: Bytes of a number that a row holds of its own: measurements are float32 as a rule.
+_NUMBER = 4
 #: Vectors of an image's size that Adam holds beside the flow's: iterates, moments, gradients, copies.
 ADAM_VECTORS = 16
 #: And L-BFGS for each remembered pair of a step and a gradient change.
@@ -26,23 +28,35 @@ _PAIR = 2
 _WITHOUT_SEARCH = 64
 
 
-def rows_at_once(prior: Any, vectors: int = ADAM_VECTORS, kernel: bool = True) -> int:
+def rows_at_once(
+    prior: Any,
+    vectors: int = ADAM_VECTORS,
+    kernel: bool = True,
+    own: int = 0,
+    device: torch.device | None = None,
+) -> int:
     """Rows of a batch: as many as the memory of the prior's device holds, measured on one row.
 
     Args:
         prior: a model that decodes, or what other solvers need.
         vectors: of an image's size that the search holds for each row.
         kernel: whether the compiled kernel may run it.
+        own: numbers of its own that each row holds beside (`Solver.own_values`).
+        device: where measurements lie, of a search without a prior; None: the CPU.
     """
     reference = next(prior.parameters(), None) if isinstance(prior, nn.Module) else None
-    if reference is None or not isinstance(prior, Decodes):
+    of_row = own * _NUMBER
+    if reference is not None and isinstance(prior, Decodes):
+        device = reference.device
+        with evaluator(prior, kernel=kernel) as asked:
+            known = getattr(asked, "bytes_per_image", None)
+            latents = reference.new_zeros(2, math.prod(prior.latent_shape))
+            of_model = known() if known else _autograd_bytes(asked, latents)
+        of_row += of_model + vectors * math.prod(prior.shape) * reference.element_size()
+    elif not own:
         return _WITHOUT_SEARCH
-    of_gpu = reference.device.type == "cuda"
-    budget = _GPU_SHARE * torch.cuda.mem_get_info(reference.device)[0] if of_gpu else _CPU_BUDGET
-    with evaluator(prior, kernel=kernel) as asked:
-        known = getattr(asked, "bytes_per_image", None)
-        of_model = known() if known else _autograd_bytes(asked, reference.new_zeros(2, math.prod(prior.latent_shape)))
-    of_row = of_model + vectors * math.prod(prior.shape) * reference.element_size()
+    of_gpu = device is not None and device.type == "cuda"
+    budget = _GPU_SHARE * torch.cuda.mem_get_info(device)[0] if of_gpu else _CPU_BUDGET
     return max(1, min(_MOST, int(budget // of_row)))
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flowprior.operators.base import Operator
-from flowprior.solvers.base import Observer, Result, Trace, solve
+from flowprior.solvers.base import Observer, Result, solve
 from flowprior.solvers.memory import Memory
 from flowprior.solvers.registry import REGISTRY
 from flowprior.solvers.sizing import rows_at_once, vectors_of
@@ -72,9 +72,13 @@ def solve_points(
     Raises:
         FlowpriorError: a setting is misspelt or out of range; whatever `solve` raises.
     """
-    vectors = max((vectors_of(REGISTRY.settings(name, dict(point))) for point in points), default=1)
+    settings = [REGISTRY.settings(name, dict(point)) for point in points]
     memory = Memory.of_caller(memory)
-    at_once = rows_at_once(prior, vectors, memory.kernel) if batch == "auto" else batch
+    if batch == "auto":
+        vectors = max((vectors_of(each) for each in settings), default=1)
+        own = max((REGISTRY.get(name)(each).own_values(operator.shape, prior) for each in settings), default=0)
+        batch = rows_at_once(prior, vectors, memory.kernel, own, y.device)
+    at_once = batch
     total, done = max(1, len(points) * len(y)), 0
     for shared, numbers in _groups(name, points):
         items = [(number, image) for number in numbers for image in range(len(y))]
@@ -150,19 +154,7 @@ def _parts(rows: list[tuple[int, int]], result: Result) -> Iterator[Solved]:
 
 def _cut(result: Result, start: int, stop: int) -> Result:
     share = (stop - start) / len(result.images)
-    trace = result.trace
+    part = result.only(torch.arange(start, stop))
     return replace(
-        result,
-        images=result.images[start:stop],
-        status=result.status[start:stop],
-        converged=result.converged[start:stop],
-        passes=result.passes[start:stop],
-        std=None if result.std is None else result.std[start:stop],
-        samples=None if result.samples is None else result.samples[start:stop],
-        seconds=result.seconds * share,
-        trace=Trace(
-            trace.passes,
-            trace.seconds * share,
-            {name: value[:, start:stop] for name, value in trace.values.items()},
-        ),
+        part, seconds=result.seconds * share, trace=replace(part.trace, seconds=result.trace.seconds * share)
     )

@@ -8,7 +8,37 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
+from flowprior.models.capabilities import Decodes
+from flowprior.optim.problem import finite_rows
+from flowprior.randomness import generator
+
+#: What it is called in histories and descriptions.
+ENERGY_SCORE = "energy_score"
 _SMALLEST = 8
+#: Samples that a model's score is estimated from, and how many are made at once.
+_SCORED, _PART = 256, 64
+#: Flows throw a few samples out of range; where fewer are left than this part of them, they have no score.
+_FINITE = 0.99
+
+
+@torch.no_grad()
+def sample_score(model: Decodes, key: tuple[object, ...]) -> Callable[[Tensor], Tensor]:
+    """The energy score of a model's samples: one number for every model that makes images, whatever it is trained by.
+
+    Args:
+        model: a torch module; its latents are standard normal.
+        key: identity of the latents.
+
+    Returns:
+        As `energy_score`, of clipped samples; NaN where more than one in a hundred is not finite.
+    """
+    weights = next(model.parameters())  # type: ignore[attr-defined]
+    latents = torch.randn(_SCORED, *model.latent_shape, generator=generator(*key, "samples"))
+    images = torch.cat([model.decode(part.to(weights)) for part in latents.split(_PART)]).float()
+    finite = finite_rows(images)
+    if int(finite.sum()) < _FINITE * _SCORED:
+        return lambda held_out: held_out.new_full((len(held_out),), float("nan"))
+    return energy_score(images[finite].clamp(0, 1))
 
 
 def energy_score(samples: Tensor) -> Callable[[Tensor], Tensor]:

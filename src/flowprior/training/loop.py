@@ -168,6 +168,7 @@ def _named(run: RunState, values: Sequence[float]) -> dict[str, float]:
 
 def _step(run: RunState, trainable: Trainable, parts: Sequence[Examples], each: Each, ranks: Ranks) -> list[Tensor]:
     """Every player moves once; the losses, in the unit of the history."""
+    trainable.begin(run.step)
     losses = []
     for one in run.playing:
         losses.append(trainable.loss_of(_move(run, one, trainable, parts, each, ranks)))

@@ -108,6 +108,10 @@ class Trainable(ABC):
         """Set what starts from data, once, before the first step; most models start from their weights alone."""
         return
 
+    def begin(self, step: int) -> None:
+        """Told before every step which it is; what is to change on the way follows from it alone, not from a count."""
+        return
+
     @abstractmethod
     def gradients(
         self, player: str, parts: Sequence[Examples], scale: float, each: Each
@@ -154,13 +158,25 @@ class Trainable(ABC):
 
 
 def shared_gradients(
-    loss: Callable[[Examples], Tensor], parameters: Sequence[nn.Parameter], parts: Sequence[Examples], each: Each
+    loss: Callable[[Examples], Tensor],
+    parameters: Sequence[nn.Parameter],
+    parts: Sequence[Examples],
+    each: Each,
+    unused: bool = False,
 ) -> tuple[Tensor, list[Tensor]]:
-    """A loss and its gradients by autograd, each part of the examples on a core of its own, added up."""
+    """A loss and its gradients by autograd, each part of the examples on a core of its own, added up.
+
+    Args:
+        loss: of examples.
+        parameters: by which.
+        parts: the examples.
+        each: maps over the cores.
+        unused: whether parameters that the loss does not see have the gradient zero; else they are an error.
+    """
 
     def share(examples: Examples) -> tuple[Tensor, tuple[Tensor, ...]]:
         value = loss(examples)
-        return value.detach(), torch.autograd.grad(value, parameters)
+        return value.detach(), torch.autograd.grad(value, parameters, allow_unused=unused, materialize_grads=unused)
 
     losses, shares = zip(*each(share, parts), strict=True)
     return torch.stack(losses).sum(), [torch.stack(same).sum(0) for same in zip(*shares, strict=True)]

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from flowprior.errors import FlowpriorError
-from flowprior.randomness import generator
+from flowprior.models.generators.adversarial import Adversarial
 from flowprior.registry import SettingsModel
-from flowprior.training.energy import energy_score
-from flowprior.training.grids import Grid, samples
 from flowprior.training.settings import TrainingSettings
-from flowprior.training.trainable import Each, Examples, Player, Task, Trainable, shared_gradients
+from flowprior.training.trainable import Each, Examples, Player, Task, shared_gradients
 
 SIDES = (16, 32, 64, 128)
-#: Samples that the score is estimated from.
-_SCORED = 256
 
 
 class DCGAN(nn.Module):
@@ -93,16 +88,8 @@ class Discriminator(nn.Sequential):
         self.apply(start)
 
 
-class AdversarialTraining(Trainable):
-    """Binary cross-entropy, the discriminator first; the generator's loss is the one that does not saturate.
-
-    A generator has no likelihood, and the players' losses say how they stand to each other, not how good the images
-    are: what is kept is what has the best energy score on validation images.
-    """
-
-    score = "energy_score"
-    # Batch norm: an image's loss depends on its batch.
-    divisible = False
+class AdversarialTraining(Adversarial):
+    """Binary cross-entropy, the discriminator first; the generator's loss is the one that does not saturate."""
 
     def __init__(self, model: DCGAN, settings: TrainingSettings, bits: int, task: Task | None = None) -> None:
         super().__init__(model, settings, bits, task)
@@ -115,11 +102,6 @@ class AdversarialTraining(Trainable):
             Player("generator", self.model, "generator"),
         )
 
-    def examples(self, pixels: Tensor, source: torch.Generator) -> Examples:
-        """Images, and a latent for each."""
-        images = super().examples(pixels, source)
-        return (*images, torch.randn(len(pixels), *self.model.latent_shape, generator=source))
-
     def gradients(
         self, player: str, parts: Sequence[Examples], scale: float, each: Each
     ) -> tuple[Tensor, Sequence[Tensor]]:
@@ -130,18 +112,6 @@ class AdversarialTraining(Trainable):
             loss, module = self._of_discriminator, self._judge
         with _by_batch(self.model), _by_batch(self._judge), self.autocast(parts[0][0].device):
             return shared_gradients(lambda examples: scale * loss(examples), list(module.parameters()), parts, each)
-
-    def scorer(self, model: DCGAN, seed: tuple[object, ...]) -> Callable[[Examples], Tensor]:
-        """The energy score of the model's samples."""
-        device = next(model.parameters()).device
-        with torch.no_grad():
-            latents = torch.randn(_SCORED, *model.latent_shape, generator=generator(*seed, "samples"))
-            scores = energy_score(model.decode(latents.to(device)))
-        return lambda examples: scores(examples[0].to(device))
-
-    def grid(self, model: DCGAN, pixels: np.ndarray, seed: int) -> Grid:
-        """Samples over temperatures."""
-        return samples(model, seed)
 
     def _of_discriminator(self, examples: Examples) -> Tensor:
         images, latents = examples
