@@ -413,3 +413,23 @@ def test_cost_is_counted_in_passes_through_networks():
     assert torch.equal(three.passes, 3 * one.passes) and torch.equal(three.trace.passes, 3 * one.trace.passes)
     begun = solvers.solve("map", operator, y, flow, keys=NAMES, **{**settings, "start": "zero_latent"})
     assert torch.equal(begun.passes, 1 + one.passes) and begun.trace.passes[0] == 1
+
+
+EXTREMES = ["identity", "random_mask", "gaussian_sensing", "channel_mean"]
+
+
+@pytest.mark.parametrize("operator_name", EXTREMES)
+@pytest.mark.parametrize("solver", solvers.names())
+def test_noise_and_extreme_contrast_end_with_an_image_each(solver, operator_name):
+    shape = (3, 16, 16) if solver == "bm3d" else SHAPE
+    operator = small_operator(operator_name, shape)
+    if reason := solvers.REGISTRY.get(solver).skip(operator):
+        pytest.skip(reason)
+    noise = torch.rand(1, *shape, generator=torch.Generator().manual_seed(8))
+    board = (torch.arange(shape[1])[:, None] + torch.arange(shape[2])).remainder(2).expand(1, *shape).float()
+    images = torch.cat([noise, noise.round(), board, torch.zeros(1, *shape), torch.ones(1, *shape)])
+    y = operator.measure(images, 0.2, torch.Generator().manual_seed(9))
+    found = solvers.solve(solver, operator, y, prior_of(solver), **quick(solver))
+    assert found.status == ("ok",) * 5
+    assert bool(torch.isfinite(found.images).all()) and found.images.min() >= 0 and found.images.max() <= 1
+    assert bool(torch.isfinite(found.passes).all())
