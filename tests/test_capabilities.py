@@ -31,7 +31,7 @@ def test_every_flow_is_invertible(name):
 def test_what_is_missing_is_named():
     flow = small_flow("haar_glow")
     assert missing(flow, Invertible) == []
-    assert missing(flow, LinearGaussian) == ["observed"]
+    assert missing(flow, LinearGaussian) == ["coloured", "observed"]
     assert missing(flow, Solves) == ["solve"]
     assert not isinstance(flow, LinearGaussian)
 
@@ -54,7 +54,7 @@ def experiment(**changes):
 
 def test_priors_of_a_method_are_those_that_can_what_it_needs():
     assert experiment().priors_of("map") == ("p",)
-    assert experiment(methods={"linear_mmse": {}}).priors_of("linear_mmse") == fitted_models("LinearGaussian")[:1]
+    assert experiment(methods={"linear_mmse": {}}).priors_of("linear_mmse") == fitted_models("LinearEstimate")[:1]
     assert experiment(methods={"bm3d": {}}).priors_of("bm3d") == (NO_PRIOR,)
     assert fitted_priors(experiment(methods={"bm3d": {}, "map": {}, "linear_mmse": {}})) == ("gaussian",)
     with pytest.raises(FlowpriorError, match="method 'chavez' needs a model that is Invertible"):

@@ -10,7 +10,7 @@ from flowprior.errors import USER_ERROR_STATUS, one_line_errors
 from flowprior.images import listing, raw_files, raw_settings, source_of
 from flowprior.experiment.loading import experiment_from, merged
 from flowprior.experiment.params import NO_PRIOR
-from flowprior.experiment.pieces import study_facts
+from flowprior.experiment.pieces import model_facts, study_facts
 from flowprior.experiment.plan import (
     check_names,
     fetched,
@@ -112,10 +112,14 @@ def growing(base):
     return lambda wildcards, attempt: base * attempt
 
 
-def fitting_mb(resolution):
-    """Memory for a Gaussian of colour images: three matrices of D x D in float64, and the program itself."""
-    dimensions = 3 * resolution**2
-    return 1500 + 3 * 8 * dimensions**2 // 10**6
+def fitting_mb(wildcards, attempt):
+    """Memory for a Gaussian of colour images: three matrices in float64, and the program itself.
+
+    They are of D x D, or of D x 2048 where the model takes images of any size.
+    """
+    dimensions = 3 * EXPERIMENT.data.resolution**2
+    others = dimensions if model_facts(wildcards.prior).most_values else 2048
+    return attempt * (1500 + 3 * 8 * dimensions * others // 10**6)
 
 
 def settled(settings):

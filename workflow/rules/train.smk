@@ -111,7 +111,7 @@ rule fit:
         "../envs/flowprior.yaml"
     threads: HEAVY_THREADS
     resources:
-        mem_mb=growing(fitting_mb(EXPERIMENT.data.resolution)),
+        mem_mb=fitting_mb,
         runtime=growing(30),
     message:
         "Fit the {wildcards.prior} of the training images"

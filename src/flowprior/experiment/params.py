@@ -23,7 +23,7 @@ from pydantic import (
 from flowprior.errors import FlowpriorError, UnknownNameError
 from flowprior.images.settings import SPLITS, DataSettings
 from flowprior.models.flows.registry import REGISTRY as FLOWS
-from flowprior.models.registry import TRAINED
+from flowprior.models.registry import FITTED, TRAINED
 from flowprior.operators.task import TaskSettings
 from flowprior.registry import SettingsModel
 from flowprior.training.settings import TrainingSettings
@@ -201,7 +201,7 @@ class Experiment(SettingsModel):
         for name, method in self.methods.items():
             for kind, used, known in (
                 ("task", method.tasks or {}, self.tasks),
-                ("prior", method.priors or [], self.priors),
+                ("prior", method.priors or [], {**self.priors, **dict.fromkeys(FITTED.names())}),
             ):
                 for entry in used:
                     if entry not in known:
@@ -227,13 +227,17 @@ class Experiment(SettingsModel):
         able = tuple(name for name, prior in self.priors.items() if needs in model_facts(prior.model).gives)
         if named := self.methods[method].priors:
             for name in named:
+                if name not in self.priors and name in fitted_models(needs):
+                    continue
                 if name not in able:
+                    model = self.priors[name].model if name in self.priors else "made of the training images"
                     raise FlowpriorError(
-                        f"method '{method}' needs a model that is {needs}, and '{name}' ({self.priors[name].model}) is "
-                        "none; take it out of the method's 'priors'"
+                        f"method '{method}' needs a model that is {needs}, and '{name}' ({model}) is none; take it out "
+                        "of the method's 'priors'"
                     )
             return tuple(named)
-        found = able or fitted_models(needs)[:1]
+        ready = fitted_models(needs, 3 * self.data.resolution**2)
+        found = able or ready[:1]
         if not found:
             raise FlowpriorError(
                 f"method '{method}' needs a model that is {needs}, and none of the experiment's is "

@@ -53,11 +53,13 @@ class ModelFacts:
     Attributes:
         gives: names of the protocols that it has.
         fitted: whether it is made of the training images at once, without settings and training.
+        most_values: values of an image that it takes, at most; None: any number.
         training: settings of training that are others than those of flows, where a person says nothing.
     """
 
     gives: list[str] = field(default_factory=list)
     fitted: bool = False
+    most_values: int | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -124,16 +126,20 @@ def facts_of_study(cls: Any) -> StudyFacts:
 def facts_of_model(cls: Any) -> ModelFacts:
     """Facts as the class states them."""
     return ModelFacts(
-        list(capabilities_of(cls)), bool(getattr(cls, "fitted", False)), dict(getattr(cls, "training_defaults", {}))
+        list(capabilities_of(cls)),
+        bool(getattr(cls, "fitted", False)),
+        getattr(cls, "most_values", None),
+        dict(getattr(cls, "training_defaults", {})),
     )
 
 
-def fitted_models(needs: str) -> tuple[str, ...]:
-    """Models that need no training and have a capability, in the order of the registry.
+def fitted_models(needs: str, values: int = 0) -> tuple[str, ...]:
+    """Models that need no training, have a capability and take images of so many values, in the registry's order.
 
     Example:
-        >>> len(fitted_models("LinearGaussian"))
-        1
+        >>> fitted_models("LinearEstimate", 3 * 64**2)[0] != fitted_models("LinearEstimate", 3 * 128**2)[0]
+        True
     """
     facts = {name: model_facts(name) for name in models.names()}
-    return tuple(name for name, fact in facts.items() if fact.fitted and needs in fact.gives)
+    able = {name: fact for name, fact in facts.items() if fact.fitted and needs in fact.gives}
+    return tuple(name for name, fact in able.items() if fact.most_values is None or values <= fact.most_values)

@@ -7,7 +7,8 @@
 | `Invertible` | both, `encode(x)`, log-determinants | flows |
 | `Denoises` | `denoise(x, std) -> x` | the Gaussian, networks trained to |
 | `Velocity` | `velocity(x, time)` | flow matching |
-| `LinearGaussian` | the posterior in closed form, given an operator | the Gaussian |
+| `LinearEstimate` | the best linear estimate, given an operator | the Gaussian, that of low rank |
+| `LinearGaussian` | the whole posterior in closed form, given an operator | the Gaussian |
 | `Solves` | `solve(operator, y) -> x`: weights made for one task | networks trained for it |
 
 Images are float (N, C, H, W) in [0, 1] throughout; `shape` is (C, H, W).
@@ -87,11 +88,19 @@ class Velocity(Model, Protocol):
 
 
 @runtime_checkable
-class LinearGaussian(Model, Protocol):
-    """A Gaussian over images: what is seen of it through a linear operator has closed forms."""
+class LinearEstimate(Model, Protocol):
+    """Mean and covariance of images: what is seen of them through a linear operator has a best linear estimate."""
 
     def observed(self, operator: Operator) -> Any:
-        """What every posterior under an operator needs, whatever the noise; see `flowprior.models.posterior`."""
+        """What every estimate under an operator needs, whatever the noise: `posterior_mean(y, noise_std)`."""
+
+
+@runtime_checkable
+class LinearGaussian(LinearEstimate, Protocol):
+    """A Gaussian over images that can be drawn from; `observed` has whole posteriors (`flowprior.models.posterior`)."""
+
+    def coloured(self, noise: Tensor) -> Tensor:
+        """Draws in float64 (N, C, H, W) from standard normal numbers (N, D)."""
 
 
 @runtime_checkable
@@ -103,7 +112,7 @@ class Solves(Model, Protocol):
 
 
 #: Every protocol that a solver may need.
-CAPABILITIES = (Decodes, Density, Invertible, Denoises, Velocity, LinearGaussian, Solves)
+CAPABILITIES = (Decodes, Density, Invertible, Denoises, Velocity, LinearEstimate, LinearGaussian, Solves)
 
 
 def missing(model: object, wanted: type) -> list[str]:

@@ -38,6 +38,8 @@ class Gaussian:
 
     #: Made of the training images at once: no settings, no training.
     fitted: ClassVar[bool] = True
+    #: Beyond this another form is taken.
+    most_values: ClassVar[int] = MAX_DIMENSIONS
 
     shape: tuple[int, int, int]
     mean: Tensor

@@ -22,6 +22,7 @@ FITTED: Registry[Any] = Registry(
     "model",
     {
         "gaussian": "flowprior.models.gaussian:Gaussian",
+        "low_rank_gaussian": "flowprior.models.low_rank:LowRankGaussian",
     },
 )
 #: All of them, flows first.

@@ -7,7 +7,7 @@ import time
 from pydantic import Field
 from torch import Tensor
 
-from flowprior.models.capabilities import LinearGaussian
+from flowprior.models.capabilities import LinearEstimate
 from flowprior.operators.base import Operator
 from flowprior.registry import NoiseStd, SettingsModel
 from flowprior.solvers.base import Context, Result, Solver, closed_form_result
@@ -21,7 +21,7 @@ class LinearMMSE(Solver):
     """
 
     name = "linear_mmse"
-    needs = LinearGaussian
+    needs = LinearEstimate
     baseline = True
 
     class Settings(SettingsModel):
@@ -29,7 +29,7 @@ class LinearMMSE(Solver):
 
         noise_std: NoiseStd = Field(0.005, gt=0, description="assumed noise of the measurement, on values in [0, 1]")
 
-    def run(self, operator: Operator, y: Tensor, prior: LinearGaussian, context: Context) -> Result:
+    def run(self, operator: Operator, y: Tensor, prior: LinearEstimate, context: Context) -> Result:
         """One linear solve for the whole batch; what no noise changes is made once per job, off the clock."""
         observed = context.remembered(("observed", operator_key(operator)), lambda: prior.observed(operator))
         started = time.perf_counter()
