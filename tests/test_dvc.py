@@ -140,7 +140,7 @@ class TestAChangedAlpha:
     def test_reruns_only_its_own_jobs(self, said):
         assert said.count(NOTHING) == 3  # prepare, train, measure
         solved = re.findall(r"Solve (\w+) by (\w+) .*, (\w+) images, settings (\d+)", said)
-        assert sorted(solved) == [("denoising", "chavez", split, "1") for split in ("test", "validation")]
+        assert sorted(solved) == [("denoising", "chavez", split, "1") for split in ("reduced", "test", "validation")]
 
     def test_is_listed_and_compared(self, changed):
         table = dvc(changed, "exp", "show", "--csv", "--no-pager")
@@ -211,7 +211,7 @@ class TestAFreshClone:
         settings = yaml.safe_load((pulled / "params/smoke.yaml").read_text())
         settings["methods"]["chavez"]["sweep"]["alpha"][2] = 0.2
         (pulled / "params/alpha.yaml").write_text(yaml.safe_dump(settings))
-        assert planned(snakemake(pulled, "-n", "--configfile", "params/alpha.yaml"))["reconstruct"] == 2
+        assert planned(snakemake(pulled, "-n", "--configfile", "params/alpha.yaml"))["reconstruct"] == 3
 
     def test_keeps_changed_files_when_pulled_into(self, pulled, tmp_path):
         project = copy_of_a_run(pulled, tmp_path / "project")

@@ -69,5 +69,5 @@ def test_starts_that_cannot_be_are_refused():
     gan = shaken(small_model("dcgan"))
     y = torch.rand(1, 3, 16, 16)
     for asked in ({"start": "pseudo_inverse"}, {"start_images": y}):
-        with pytest.raises(FlowpriorError, match="leave out start"):
+        with pytest.raises(FlowpriorError, match="finds no latent of an image"):
             solve("csgm", operators.build("identity", (3, 16, 16)), y, gan, **asked)

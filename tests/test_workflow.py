@@ -83,13 +83,16 @@ class TestAFinishedRun:
         methods = yaml.safe_load((finished / "params/smoke.yaml").read_text())["methods"]
         methods["chavez"]["sweep"]["alpha"][2] = 0.2  # alone in the second chunk
         output = snakemake(finished, "-n", "--configfile", experiment_file(finished, "alpha", methods=methods))
-        assert planned(output) == {"all": 1, "reconstruct": 2, "evaluate": 1, "report": 1, "publish": 1}
+        assert planned(output) == {
+            **{"all": 1, "reconstruct": 3, "evaluate": 1},
+            **{"study": 1, "report": 1, "publish": 1},
+        }
         solved = re.findall(r"Solve (\w+) by (\w+) .*, (\w+) images, settings (\d+)", output)
-        assert set(solved) == {("denoising", "chavez", split, "1") for split in ("validation", "test")}
+        assert set(solved) == {("denoising", "chavez", split, "1") for split in ("validation", "test", "reduced")}
 
     def test_a_changed_title_solves_nothing_again(self, finished):
         output = snakemake(finished, "-n", "--configfile", experiment_file(finished, "title", title="Another"))
-        assert set(planned(output)) == {"all", "evaluate", "report", "publish"}
+        assert set(planned(output)) == {"all", "evaluate", "study", "report", "publish"}
 
     def test_is_published_once(self, finished):
         before = json.loads((finished / "results/smoke/published.json").read_text())

@@ -11,8 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from flowprior.errors import FlowpriorError
-from flowprior.models.capabilities import Decodes, Invertible, missing, passes_of
+from flowprior.models.capabilities import Decodes, passes_of
 from flowprior.models.evaluator import evaluator, latent_sizes
 from flowprior.operators.base import Operator
 from flowprior.optim.problem import Rows, SearchSettings, Terms
@@ -100,7 +99,6 @@ class LatentSolver(Solver):
             start, network = spread, passes_of(prior)
             encoded = context.start is not None or settings.start != "origin"
             if encoded:
-                _check_encodes(self.name, prior)
                 with torch.no_grad():
                     near = self._near(operator, y, context)
                     start = spread + asked.forward(near.clamp(0, 1).repeat_interleave(copies, dim=0))[0]
@@ -130,14 +128,6 @@ class LatentSolver(Solver):
         if settings.init_norm is None:
             return settings.init_std * drawn
         return settings.init_norm * drawn / drawn.norm(dim=1, keepdim=True)
-
-
-def _check_encodes(name: str, prior: Decodes) -> None:
-    if lacking := missing(prior, Invertible):
-        raise FlowpriorError(
-            f"solver '{name}' is to begin at an image's latent, and {type(prior).__name__} has none "
-            f"(it lacks {', '.join(lacking)}); leave out start, or take a flow"
-        )
 
 
 def squared_norm(z: Tensor) -> Tensor:
