@@ -73,6 +73,14 @@ def test_check_refuses_a_copy_that_would_replace_the_results_of_another(flowprio
     flowprior("check", tmp_path / "mine.yaml")
 
 
+def test_check_says_which_model_no_method_asks(flowprior, tmp_path):
+    text = (ROOT / "params/smoke.yaml").read_text().replace("priors:\n", "priors:\n  unet: {model: regressor}\n", 1)
+    path = tmp_path / "smoke.yaml"
+    path.write_text(text)
+    _, said = flowprior("check", "--quick", path)
+    assert "model 'unet' learns a task and no method asks it" in said
+
+
 def test_check_says_what_would_run(flowprior):
     out, _ = flowprior("check", ROOT / "params" / "smoke.yaml")
     assert "1 models, 4 tasks, 6 methods" in out

@@ -80,6 +80,9 @@ def check(
     experiment, skipped = without_missing_solvers(experiment)
     for method, reason in skipped.items():
         print(f"flowprior: method '{method}' is left out: {reason}", file=sys.stderr)
+    trained = {training.prior for training in experiment.trainings()}
+    for name in (name for name in experiment.priors if name not in trained):
+        print(f"flowprior: model '{name}' learns a task and no method asks it: it is not trained", file=sys.stderr)
     if not quick:
         from flowprior.experiment.feasible import check_feasible
 
