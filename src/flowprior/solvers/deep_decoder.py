@@ -29,14 +29,22 @@ class DeepDecoderSolver(Solver):
     baseline = True
 
     class Settings(SearchSettings):
-        """Settings of `deep_decoder`. Asim et al. 2020 say Adam and give neither steps nor rate: these are ours."""
+        """Settings of `deep_decoder`. Asim et al. 2020 say Adam and give neither steps nor rate: these are ours.
+
+        Chosen on four photographs at 64x64, in mean dB after 300 and 1000 steps at .01: 3x3 deblurring 27.4 and 30.2,
+        centre inpainting 17.9 and 19.1, denoising at noise .1 27.6 and 27.4.
+        """
 
         width: int = Field(250, ge=1, description="channels; Asim et al. 2020: 250 at 64x64, 700 at 128x128")
         layers: int | None = Field(
             None, ge=1, le=10, description="each doubles the sides; null: as many as leave a first grid of 4 pixels"
         )
-        steps: int = Field(1000, ge=1, description="as in every search")
-        learning_rate: float = Field(0.01, gt=0, description="Adam's rate at its peak")
+        steps: int = Field(
+            1000, ge=1, description="as in every search; under strong noise fewer are better, such as 300"
+        )
+        learning_rate: float = Field(
+            0.01, gt=0, description="Adam's rate at its peak; .02 was better in inpainting and worse elsewhere"
+        )
         tolerance: float = Field(
             0.0, ge=0, description="an image stops where ten steps gain less than this part of its loss; 0: never"
         )
