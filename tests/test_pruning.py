@@ -131,12 +131,12 @@ class TestAShortenedSweep:
         project = copy_of_a_run(shortened, tmp_path / "project")
         said = run(project, "flowprior", "prune", "params/shorter.yaml", "--dry-run")
         lines = said.splitlines()
-        # Two splits: rows, traces, images, maps and the job's facts; time and log.
-        assert lines[-1].startswith("would remove 14 files, ")
+        # Three sets of images: rows, traces, images, maps and the job's facts; time and log.
+        assert lines[-1].startswith("would remove 21 files, ")
         assert any(line.startswith(f"{STALE}  ") and line.endswith("kB") for line in lines)
         assert (project / STALE).exists()
         said = run(project, "flowprior", "prune", "params/shorter.yaml")
-        assert said.splitlines()[-1].startswith("removed 14 files, ")
+        assert said.splitlines()[-1].startswith("removed 21 files, ")
         assert not (project / STALE).exists()
         assert (project / KEPT).exists()
         assert "removed 0 files" in run(project, "flowprior", "prune", "params/shorter.yaml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
@@ -32,6 +33,8 @@ class Adapted:
                 f"{type(model).__name__} has no weights to adapt to an image; give a torch module, or use csgm"
             )
         self._latent_shape = model.latent_shape
+        # Gradients that are written by hand, as of a reversible flow, are none that torch makes a batch of.
+        self._one_by_one = getattr(getattr(model, "settings", None), "memory", "plain") == "reversible"
         self._decoding = _Decoding(model)
         self._weights = {name: weight.detach() for name, weight in self._decoding.named_parameters()}
         self._sizes = [weight.numel() for weight in self._weights.values()]
@@ -50,6 +53,9 @@ class Adapted:
             for (name, weight), change in zip(self._weights.items(), changes.split(self._sizes, 1), strict=True)
         }
         shaped = latents.reshape(count, 1, *self._latent_shape)
+        if self._one_by_one:
+            each = ({name: weight[i] for name, weight in stacked.items()} for i in range(count))
+            return torch.cat([self._one(weights, latent) for weights, latent in zip(each, shaped, strict=True)])
         found: Tensor = vmap(self._one, randomness="error")(stacked, shaped)
         return found[:, 0]
 
