@@ -14,6 +14,7 @@ from flowprior.experiment.pieces import model_facts, study_facts
 from flowprior.experiment.plan import (
     check_names,
     fetched,
+    fetched_sets,
     fitted_priors,
     jobs,
     without_missing_solvers,
@@ -60,6 +61,8 @@ with one_line_errors():
         source_of(EXPERIMENT.data).check()
     # Folder of its prepared images -> a set of other test images.
     SETS = {prepared_set(data.key): data for data in EXPERIMENT.test_sets.values()}
+    # Source -> settings of raw images that only such sets ask for.
+    FETCHED_SETS = fetched_sets(EXPERIMENT)
     for data in SETS.values() if workflow.is_main_process else ():
         if not fetched(data):
             source_of(data).check()
@@ -145,9 +148,13 @@ def every_training(kind):
 
 
 def raw_of_set(wildcards):
-    """What a set of other test images is prepared from: a person's files, which are only read."""
+    """What a set of other test images is prepared from: fetched, or a person's files, which are only read."""
     data = SETS[wildcards.key]
-    return [] if fetched(data) else [ancient(path) for path in raw_files(data)]
+    return (
+        raw_files(data)
+        if fetched(data)
+        else [ancient(path) for path in raw_files(data)]
+    )
 
 
 def listing_of_set(wildcards):

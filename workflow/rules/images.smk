@@ -46,6 +46,31 @@ rule prepare:
         "../scripts/prepare.py"
 
 
+for source, data in FETCHED_SETS.items():
+
+    rule:
+        name:
+            f"download_{source}"
+        output:
+            raw_files(data),
+        log:
+            f"{LOGS}/download_{source}.log",
+        benchmark:
+            f"{BENCHMARKS}/download_{source}.tsv"
+        conda:
+            "../envs/flowprior.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(1000),
+            runtime=growing(120),
+        params:
+            data=raw_settings(data),
+        message:
+            "Fetch raw images for other test sets"
+        script:
+            "../scripts/download.py"
+
+
 # The test images of another data set, which all methods solve and none learns from.
 rule prepare_set:
     input:

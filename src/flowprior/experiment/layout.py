@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from flowprior.experiment.artefacts import BENCHMARKS, INVOCATION, LEAVES, PREPARED, TRAINING, prepared_set
 from flowprior.experiment.params import Experiment, Training
-from flowprior.experiment.plan import Job, fetched, fitted_priors, jobs
+from flowprior.experiment.plan import Job, fetched, fetched_sets, fitted_priors, jobs
 
 
 class Step(NamedTuple):
@@ -154,6 +154,7 @@ class Layout:
         experiment = self.experiment
         solved = jobs(experiment)
         steps = [Step("download", {})] if fetched(experiment.data) else []
+        steps += [Step(f"download_{source}", {}) for source in fetched_sets(experiment)]
         sets = dict.fromkeys(prepared_set(data.key) for data in experiment.test_sets.values())
         steps += [Step("prepare", {}), *(Step("prepare_set", {"key": key}) for key in sets)]
         steps += [*(Step.learning(training, experiment) for training in experiment.trainings())]

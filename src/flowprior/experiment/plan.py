@@ -124,3 +124,9 @@ def check_own_results(experiment: Experiment, path: Path) -> None:
 def fetched(data: DataSettings) -> bool:
     """Whether a job fetches the raw images: a user's own path is only read."""
     return data.path is None and (data.source == "photos" or (data.source == "celeba" and data.url is not None))
+
+
+def fetched_sets(experiment: Experiment) -> dict[str, DataSettings]:
+    """Source -> settings of raw images that are fetched for other test sets and not for the experiment's own."""
+    own = experiment.data.source if fetched(experiment.data) else None
+    return {data.source: data for data in experiment.test_sets.values() if fetched(data) and data.source != own}
