@@ -14,7 +14,7 @@ from flowprior.optim.fista import Proximal, fista, largest_eigenvalue
 from flowprior.solvers.lasso import shrunk
 
 SHAPE = (3, 8, 8)
-EXACT = {"steps": 5000, "tolerance": 1e-7}
+EXACT = {"steps": 5000, "tolerance": 1e-5}
 
 
 def problem(measurements=60, noise=0.01, dtype=torch.float64):
@@ -78,7 +78,7 @@ def test_more_steps_gain_nothing(name, operator_name):
     operator = operators.build(operator_name, SHAPE, **settings)
     y = operator.A(torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(4)))
     short = solvers.solve(name, operator, y)
-    long = solvers.solve(name, operator, y, steps=300, tolerance=1e-6)
+    long = solvers.solve(name, operator, y, steps=600, tolerance=1e-4)
     assert bool(short.converged.all())
     assert bool((short.trace.values["loss"][-1] <= 1.01 * long.trace.values["loss"][-1] + 1e-4).all())
     assert short.passes.tolist() == [0, 0]
@@ -93,10 +93,10 @@ def test_fista_keeps_rows_apart_and_knows_the_minimum():
     scale = torch.tensor([[1.0], [9.0]], dtype=torch.float64)
     target = torch.tensor([[1.0, -3.0], [0.2, 5.0]], dtype=torch.float64)
     asked = Proximal(lambda x: scale * (x - target), lambda v, step: shrunk(v, step * 0.9), 9.0)
-    found = fista(asked, torch.zeros_like(target), 5000, 1e-9)
+    found = fista(asked, torch.zeros_like(target), 5000, 1e-12)
     torch.testing.assert_close(found.iterates, shrunk(target, 0.9 / scale))
     alone = fista(
-        Proximal(lambda x: x - target[:1], asked.prox, 9.0), torch.zeros(1, 2, dtype=torch.float64), 5000, 1e-9
+        Proximal(lambda x: x - target[:1], asked.prox, 9.0), torch.zeros(1, 2, dtype=torch.float64), 5000, 1e-12
     )
     torch.testing.assert_close(alone.iterates, found.iterates[:1], rtol=0, atol=0)
     assert alone.steps[0] == found.steps[0]

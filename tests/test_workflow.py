@@ -272,9 +272,9 @@ class TestImagesOfAFolder:
         assert NOTHING in snakemake(project, "-n", *call)
         one, other = (project / f"pictures/deep/test/{name}.png" for name in (1, "other"))
         one.write_bytes(encoded(99, (20, 20), "PNG"))
-        before = np.load(next(project.glob("prepared/*/test.npy")))
+        before = np.load(next(project.glob("prepared/folder-*/test.npy")))
         snakemake(project, *call)
-        after = np.load(next(project.glob("prepared/*/test.npy")))
+        after = np.load(next(project.glob("prepared/folder-*/test.npy")))
         assert [bool((a == b).all()) for a, b in zip(before, after, strict=True)].count(False) == 1
         assert NOTHING in snakemake(project, "-n", *call)
         one.rename(other)

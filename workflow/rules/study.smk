@@ -6,7 +6,7 @@ rule study:
         **left_by(
             "study",
             figure=shown(
-                caption="../report/figure.rst",
+                caption="../report/study.rst",
                 category="Studies",
                 labels={"figure": "{study}"},
             ),

@@ -38,20 +38,20 @@ def fista(
     problem: Proximal,
     start: Tensor,
     steps: int,
-    tolerance: float,
+    shortest: float,
     seen: Callable[[int, Tensor], None] = lambda step, iterates: None,
 ) -> Found:
     """Minimise f + g from a start, every row by itself.
 
     A row's momentum begins anew where it leads uphill (O'Donoghue & Candès 2015, by the gradient), so that the steps
-    converge as quickly as the problem lets them. A row stops where a step changes it by less than `tolerance` of its
-    length; it then stays as it is.
+    converge as quickly as the problem lets them. A row stops where a step of it is shorter than `shortest`; it
+    then stays as it is.
 
     Args:
         problem: gradient, proximal map and curvature.
         start: first iterates (N, ...).
         steps: at most.
-        tolerance: of a step's length, as a part of the iterate's.
+        shortest: length of a step (Euclidean) below which a row has converged.
         seen: told of the iterates after each step, and of the start.
     """
     shape = (-1, *[1] * (start.ndim - 1))
@@ -72,7 +72,7 @@ def fista(
         ahead = torch.where(kept, ahead, moved + weight.reshape(shape) * change)
         x = torch.where(kept, x, moved)
         momentum = following
-        small = change.flatten(1).norm(dim=1) <= tolerance * moved.flatten(1).norm(dim=1)
+        small = change.flatten(1).norm(dim=1) <= shortest
         # After a fresh start of the momentum a step may be short by chance: it does not count.
         done = done | (small & ~uphill)
         seen(step, x)

@@ -19,12 +19,8 @@ class TotalVariation(ProximalSolver):
         """Settings of `tv`."""
 
         alpha: float = Field(0.05, gt=0, description="weight of the total variation beside ||A x - y||^2")
-        steps: int = Field(200, ge=1, description="steps, at most")
-        tolerance: float = Field(
-            1e-3,
-            ge=0,
-            description="an image has converged where a step changes it by less than this part of its length",
-        )
+        steps: int = Field(200, ge=1, description="steps with that weight, at most")
+        rungs: int = Field(3, ge=0, description="heavier weights before it, each four times the next")
         inner_steps: int = Field(50, ge=1, description="of Chambolle's algorithm for one proximal map, at most")
 
     def prox(self, images: Tensor, weight: float) -> Tensor:
