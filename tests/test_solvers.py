@@ -376,6 +376,10 @@ def test_bm3d_denoises_image_by_image():
     alone = solvers.solve("bm3d", operator, y[1:], noise_std=0.1).images
     torch.testing.assert_close(together[1:], alone, rtol=0, atol=1e-5)
     assert (together - x).square().mean() < 0.3 * (y - x).square().mean()
+    noisy = y[:1] + 0.5
+    clipped = solvers.solve("bm3d", operator, noisy, noise_std=0.1, clip=True).images
+    assert torch.equal(clipped, solvers.solve("bm3d", operator, noisy.clamp(0, 1), noise_std=0.1).images)
+    assert not torch.equal(clipped, solvers.solve("bm3d", operator, noisy, noise_std=0.1).images)
 
 
 def test_bm3d_refuses_what_it_would_crash_on():

@@ -44,6 +44,12 @@ class BM3D(Solver):
             25 / 255, gt=0, description="assumed noise, on values in [0, 1]; Chávez 2021: 25/255"
         )
 
+        clip: bool = Field(
+            False,
+            description="clip the measurement to [0, 1] first, which strong noise makes a bias: the published row of Asim "
+            "et al. 2020",
+        )
+
     @classmethod
     def skip(cls, operator: Operator) -> str | None:
         """It denoises only, images of at least two blocks a side."""
@@ -68,7 +74,8 @@ class BM3D(Solver):
             ) from None
         started = time.perf_counter()
         images = []
-        for done, image in enumerate(y.detach().cpu().permute(0, 2, 3, 1).double().numpy()):
+        noisy = y.clamp(0, 1) if self.settings.clip else y
+        for done, image in enumerate(noisy.detach().cpu().permute(0, 2, 3, 1).double().numpy()):
             if image.shape[2] == 3 and _coloured(image):
                 clean = bm3d_rgb(image, self.settings.noise_std)
             else:
