@@ -46,7 +46,7 @@ class BM3D(Solver):
 
         clip: bool = Field(
             False,
-            description="clip the measurement to [0, 1] first, which strong noise makes a bias: the published row of Asim "
+            description="clip the measurement to [0, 1] first, which biases it: the published row of Asim "
             "et al. 2020",
         )
 
