@@ -77,7 +77,11 @@ CANNOT = {
         {"deblurring": {}},
         "method 'bm3d', task 'deblurring': bm3d denoises only",
     ),
-    "a prior that cannot": ("methods.chavez.priors", ["gaussian"], "prior of method 'chavez'"),
+    "a prior that cannot": (
+        "methods.chavez.priors",
+        ["gaussian"],
+        "method 'chavez' needs a model that is Invertible, and 'gaussian'",
+    ),
     "a kernel larger than a setting may be": ("tasks.deblurring.settings.size", -3, "task 'deblurring'"),
 }
 

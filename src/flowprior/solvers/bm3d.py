@@ -46,8 +46,7 @@ class BM3D(Solver):
 
         clip: bool = Field(
             False,
-            description="clip the measurement to [0, 1] first, which biases it: the published row of Asim "
-            "et al. 2020",
+            description="clip the measurement to [0, 1] first, which biases it: the published row of Asim et al. 2020",
         )
 
     @classmethod

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import batch_norm, interpolate
 
+from flowprior.models.flows.once import once
 from flowprior.randomness import generator
 
 #: Side of the first grid, where nothing else is asked.
@@ -91,6 +92,9 @@ class DeepDecoder:
         return 3 * self.width * sum(height * width for height, width in self.sides[1:])
 
 
+_INSTEAD = "search by first derivatives"
+
+
 class _Shift(torch.autograd.Function):
     """Maps (N, k, S) plus a bias (N, k), whose gradient is zero where only rounding makes it another.
 
@@ -107,7 +111,11 @@ class _Shift(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Of maps and bias."""
         total, terms = gradient.sum(2), gradient.abs().sum(2)
-        return gradient, torch.where(total.abs() > _CANCELLED * terms, total, 0.0)
+        of_bias = torch.where(total.abs() > _CANCELLED * terms, total, 0.0)
+        return (
+            once(gradient, "the Deep Decoder", gradient, instead=_INSTEAD),
+            once(of_bias, "the Deep Decoder", gradient, instead=_INSTEAD),
+        )
 
 
 def _enlarged(maps: Tensor, sides: tuple[int, int]) -> Tensor:
