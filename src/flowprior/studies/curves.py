@@ -10,7 +10,7 @@ import pandas as pd
 from pydantic import Field, field_validator
 
 from flowprior.errors import FlowpriorError
-from flowprior.evaluation.registry import CHOSEN_BY, known
+from flowprior.evaluation.registry import CHOSEN_BY, METRICS, known
 from flowprior.evaluation.selection import LINE, choose, setting_means
 from flowprior.evaluation.statistics import bootstrap_interval
 from flowprior.registry import SettingsModel
@@ -138,7 +138,7 @@ class Curves(Study):
             if len(theirs):
                 axis.plot(theirs["x"], theirs["y"], "o:", markerfacecolor="none", linewidth=0.8, **style)
         axis.set_xlabel(self.settings.x.partition(".")[2])
-        axis.set_ylabel(self.settings.y)
+        axis.set_ylabel(next(one.head for one in METRICS if one.name == self.settings.y))
 
 
 def _listed(names: pd.Series) -> str:
