@@ -1,5 +1,8 @@
 """Optimisers on problems with known answers: every row its own problem, the same optimum as scipy, strong Wolfe."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -206,3 +209,32 @@ def test_which_rows_are_finite():
     values[4] = torch.finfo(torch.float32).max
     assert finite_rows(values).tolist() == [True, False, False, False, True]
     assert finite_rows(values[:0]).shape == (0,)
+
+
+class _Saved:
+    """What autograd keeps of one tensor, as long as its graph lives."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "lbfgs"])
+def test_nothing_that_a_step_computed_outlives_the_next(optimiser):
+    """A graph that hangs on what the search keeps would hold every step before it: memory would grow with them."""
+    objective, start, _ = problems()
+    saved = weakref.WeakSet()
+    counts = []
+
+    def pack(tensor):
+        kept = _Saved(tensor)
+        saved.add(kept)
+        return kept
+
+    def watched(x, rows):
+        gc.collect()
+        counts.append(len(saved))
+        return objective(x, rows)
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.tensor):
+        run(watched, start, optimiser=optimiser, steps=40)
+    assert len(counts) > 30 and max(counts[3:]) <= max(counts[:3]) + 1

@@ -69,13 +69,15 @@ def lbfgs(stage: Stage, start: Tensor, settings: SearchSettings, recorder: Recor
         gradient = gradient.flatten(1)
         spent[now.rows] += PASSES
         slope = _dot(gradient, now.direction)
-        line, accept, fail = advance(now.line, now.value, now.slope, terms.loss.double(), slope, epsilon)
+        # Without its graph: a line goes on from the one before, and would keep what every step computed.
+        loss = terms.loss.detach()
+        line, accept, fail = advance(now.line, now.value, now.slope, loss.double(), slope, epsilon)
         now = now._replace(line=line)
         if bool(accept.any()):
             for whole, part in zip(kept, terms, strict=True):
                 whole[now.rows[accept]] = part.detach()[accept]
             iterates[now.rows[accept]] = trial[accept].reshape(-1, *start.shape[1:])
-            now = _moved(now, accept, trial, terms.loss, gradient)
+            now = _moved(now, accept, trial, loss, gradient)
         # Nothing but steps into the non-finite: not the end of a search, but its failure.
         alive[now.rows[fail & now.line.undefined]] = False
         stop = fail | (accept & (now.past[:, 0] - now.value <= settings.tolerance * now.value.abs()))

@@ -79,6 +79,10 @@ class LinearBounds(Study):
             axis.set_xscale("log")
             axis.set_title(f"singular values {name}", fontsize=8)
             axis.set_xlabel("measurements m")
+            # A log axis names the numbers between its ticks, one over the other.
+            places = sorted(own["measurements"].unique())
+            axis.set_xticks(places, [str(place) for place in places])
+            axis.minorticks_off()
         figure.axes[0].set_ylabel("squared error")
         figure.axes[0].legend()
 
