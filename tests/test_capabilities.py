@@ -9,7 +9,8 @@ from pieces import small_flow
 
 from flowprior import operators, solvers
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import NO_PRIOR, Experiment
+from flowprior.experiment.params import Experiment
+from flowprior.experiment.parts import NO_PRIOR
 from flowprior.experiment.pieces import fitted_models
 from flowprior.experiment.plan import fitted_priors
 from flowprior.models import flows

@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from flowprior.errors import FlowpriorError
+from flowprior.experiment.labels import labels_of
 from flowprior.experiment.loading import experiment_from, load_experiment
-from flowprior.experiment.params import Experiment, MethodSettings, labels_of
+from flowprior.experiment.params import Experiment
+from flowprior.experiment.parts import MethodSettings
 from flowprior.experiment.pieces import PIECES
 from flowprior.experiment.plan import check_names, jobs, splits_of, without_missing_solvers
 from flowprior.experiment.schema import REGISTRIES, generate_index, generate_schema

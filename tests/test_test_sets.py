@@ -80,6 +80,26 @@ def test_too_few_images_of_a_set_are_said_before_any_job(tmp_path):
         check_counts(asked(faces={"source": "folder", "path": str(tmp_path)}))
 
 
+@pytest.mark.parametrize("inside", ["", "train", "val"])
+def test_a_set_of_what_is_trained_on_is_refused(tmp_path, inside):
+    """By its path or by that of a folder above it."""
+    from PIL import Image
+
+    for split in ("train", "val", "test"):
+        (tmp_path / split).mkdir()
+        for i in range(6):
+            Image.new("RGB", (20, 20)).save(tmp_path / split / f"{i}.png")
+    own = {"source": "folder", "path": str(tmp_path), "resolution": 16}
+
+    def having(path):
+        found = asked(other={"source": "folder", "path": str(path)})
+        return found.model_copy(update={"data": DataSettings(**own)})
+
+    with pytest.raises(FlowpriorError, match=r"test set 'other' holds \d+ images that data.path trains or selects on"):
+        check_counts(having(tmp_path / inside))
+    check_counts(having(tmp_path / "test"))
+
+
 def test_a_folder_whose_images_are_all_for_testing_cannot_be_trained_on(tmp_path):
     from PIL import Image
 

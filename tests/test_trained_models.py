@@ -10,7 +10,7 @@ from pieces import MODEL_SIDES, pictures, small_model
 from flowprior import models, operators
 from flowprior.errors import FlowpriorError
 from flowprior.experiment.learning import TrainingJob, learn, learn_together
-from flowprior.experiment.params import PriorSettings
+from flowprior.experiment.parts import PriorSettings
 from flowprior.models import flows
 from flowprior.models.capabilities import Decodes
 from flowprior.models.checkpoint import load_model, save_model

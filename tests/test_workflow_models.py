@@ -9,7 +9,7 @@ from workflow_project import NOTHING, copy_of_the_project, planned, snakemake
 
 from flowprior.experiment.layout import Layout
 from flowprior.experiment.loading import load_experiment
-from flowprior.experiment.params import Training
+from flowprior.experiment.parts import Training
 from flowprior.experiment.pruning import stale_files
 from flowprior.models import load
 

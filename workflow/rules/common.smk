@@ -9,7 +9,7 @@ from snakemake.utils import validate
 from flowprior.errors import USER_ERROR_STATUS, one_line_errors
 from flowprior.images import listing, raw_files, raw_settings, source_of
 from flowprior.experiment.loading import experiment_from, merged
-from flowprior.experiment.params import NO_PRIOR
+from flowprior.experiment.parts import NO_PRIOR
 from flowprior.experiment.pieces import model_facts, study_facts
 from flowprior.experiment.plan import (
     check_names,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -59,6 +60,25 @@ def check_counts(experiment: Experiment) -> None:
     _check_data(experiment.data, "data", asked)
     for name, data in experiment.test_sets.items():
         _check_data(data, f"test_sets.{name}", {"test": experiment.measured_images(name)})
+        _refuse_trained(experiment.data, data, name)
+
+
+def _refuse_trained(own: DataSettings, other: DataSettings, name: str) -> None:
+    """Stop where a folder's test set holds files that the models learn from or are selected on."""
+    if (own.source, other.source) != ("folder", "folder"):
+        return
+    learned = {file for split in ("train", "validation") for file in _files(own, split)}
+    if again := learned.intersection(_files(other, "test")):
+        raise FlowpriorError(
+            f"test set '{name}' holds {len(again)} images that data.path trains or selects on ({min(again)}, ...); "
+            "name other images"
+        )
+
+
+def _files(data: DataSettings, split: str) -> list[str]:
+    """Where the images of a split lie, so that a folder in another is seen as such."""
+    raw = Path(data.raw).resolve()
+    return [f"{raw}/{name}" for name in (_images(data) or {}).get(split, ())]
 
 
 def _check_data(data: DataSettings, whose: str, asked: Mapping[str, int]) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flowprior.experiment.artefacts import BENCHMARKS, INVOCATION, LEAVES, PREPARED, TRAINING, prepared_set
-from flowprior.experiment.params import Experiment, Training
+from flowprior.experiment.params import Experiment
+from flowprior.experiment.parts import Training
 from flowprior.experiment.plan import Job, fetched, fetched_sets, fitted_priors, jobs
 
 

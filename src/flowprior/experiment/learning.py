@@ -23,7 +23,7 @@ from flowprior import models, operators
 from flowprior.device import device_for, use_tensor_cores, use_threads
 from flowprior.errors import FlowpriorError, one_line_errors
 from flowprior.experiment.artefacts import LEAVES
-from flowprior.experiment.params import PriorSettings
+from flowprior.experiment.parts import PriorSettings
 from flowprior.files import replacing
 from flowprior.models.capabilities import Decodes
 from flowprior.models.checkpoint import save_model

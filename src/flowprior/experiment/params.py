@@ -1,137 +1,32 @@
 """The frozen models of an experiment: what a `params/*.yaml` may say, what it means, and its defaults.
 
-The settings of a piece (flow, operator, solver) are declared in the piece's own file; here stands where they go.
-Importing this costs no torch, so that the workflow starts at once; `flowprior.experiment.schema` joins both into one
-JSON schema.
+The settings of a piece (flow, operator, solver) are declared in the piece's own file; here stands where they go, and in
+`parts.py` what they go into. Importing this costs no torch, so that the workflow starts at once;
+`flowprior.experiment.schema` joins both into one JSON schema.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AliasChoices,
-    Field,
-    SerializerFunctionWrapHandler,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from flowprior.errors import FlowpriorError, UnknownNameError
+from flowprior.experiment.labels import label, labels_of
+from flowprior.experiment.parts import (
+    NO_PRIOR,
+    MethodSettings,
+    MethodTask,
+    Point,
+    PriorSettings,
+    StudySettings,
+    Training,
+)
 from flowprior.images.settings import SPLITS, DataSettings
-from flowprior.models.flows.registry import REGISTRY as FLOWS
-from flowprior.models.registry import FITTED, TRAINED
+from flowprior.models.registry import FITTED
 from flowprior.operators.task import TaskSettings
 from flowprior.registry import SettingsModel
-from flowprior.training.settings import TrainingSettings
-
-#: Stands for the prior of a method that asks none.
-NO_PRIOR = "none"
-Scalar = float | int | str | bool
-
-
-class PriorSettings(SettingsModel):
-    """A model and how it is trained."""
-
-    model: str = Field(
-        validation_alias=AliasChoices("model", "flow"), description="registered model; of a flow, `flow:` says the same"
-    )
-    settings: dict[str, Any] = Field(default_factory=dict, description="the model's own settings")
-    training: TrainingSettings = Field(default_factory=TrainingSettings)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _trained_as_its_kind_is(cls, values: Any) -> Any:
-        """What a person leaves out is as the model's class has it."""
-        from flowprior.experiment.pieces import model_facts
-
-        if not isinstance(values, dict) or not isinstance(given := values.get("training", {}), dict):
-            return values
-        name = values.get("model", values.get("flow"))
-        defaults = model_facts(name).training if name in TRAINED.names() else {}
-        return {**values, "training": {**defaults, **given}} if defaults else values
-
-    @model_serializer(mode="wrap")
-    def _flows_as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A flow's word stays, so that flows which are trained already are not trained again."""
-        dumped = dump(self)
-        return {"flow" if self.is_flow else "model": dumped.pop("model"), **dumped}
-
-    @property
-    def is_flow(self) -> bool:
-        """Whether the model is a flow."""
-        return self.model in FLOWS.names()
-
-    @property
-    def for_one_task(self) -> bool:
-        """Whether the model is trained once for each task."""
-        from flowprior.experiment.pieces import model_facts
-
-        return "Solves" in model_facts(self.model).gives
-
-
-class Training(NamedTuple):
-    """One job of training.
-
-    Attributes:
-        prior: name of the model in the experiment.
-        task: what it is trained for; None: for images as they are.
-    """
-
-    prior: str
-    task: str | None = None
-
-    @property
-    def label(self) -> str:
-        """How people are told of it."""
-        return self.prior if self.task is None else f"{self.prior} for {self.task}"
-
-
-class MethodTask(SettingsModel):
-    """What differs for one method on one task."""
-
-    settings: dict[str, Any] = Field(default_factory=dict, description="replace or extend the method's settings")
-    sweep: dict[str, list[Scalar]] | None = Field(None, description="replaces the method's sweep on this task")
-    paper: dict[str, Scalar] | None = Field(None, description="the fixed values the paper used, reported beside ours")
-
-
-class MethodSettings(SettingsModel):
-    """A solver, its settings, and the values to choose from on validation images."""
-
-    solver: str | None = Field(None, description="registered solver; default: the method's name")
-    settings: dict[str, Any] = Field(default_factory=dict, description="the solver's own settings")
-    sweep: dict[str, list[Scalar]] = Field(default_factory=dict, description="setting -> values; all combinations run")
-    tasks: dict[str, MethodTask] | None = Field(None, description="tasks it runs on, with what differs; null: all")
-    priors: list[str] | None = Field(None, description="priors it runs with; null: all that can what it needs")
-    images: int | None = Field(None, ge=1, description="only the first so many test images (slow protocols); null: all")
-
-    @field_validator("tasks", mode="before")
-    @classmethod
-    def _empty_task_means_no_difference(cls, value: Any) -> Any:
-        if isinstance(value, list):
-            return {name: {} for name in value}
-        if isinstance(value, dict):
-            return {name: {} if entry is None else entry for name, entry in value.items()}
-        return value
-
-
-class StudySettings(SettingsModel):
-    """A question to the experiment's models or rows, answered by a table and a figure."""
-
-    study: str = Field(description="registered study")
-    settings: dict[str, Any] = Field(default_factory=dict, description="the study's own settings")
-    prior: str | None = Field(None, description="model that it asks; null: the first that can what it needs")
-
-
-class Point(NamedTuple):
-    """One setting of a method on a task."""
-
-    label: str
-    settings: dict[str, Any]
-    paper: bool
 
 
 class Experiment(SettingsModel):
@@ -307,15 +202,15 @@ class Experiment(SettingsModel):
         for number, values in enumerate(grid):
             if values in grid[:number]:
                 raise FlowpriorError(
-                    f"the sweep of method '{method}' on task '{task}' holds {_label(values, str)} twice; remove one"
+                    f"the sweep of method '{method}' on task '{task}' holds {label(values, str)} twice; remove one"
                 )
         paper = special.paper
         if paper is not None and not any({**base, **values} == {**base, **paper} for values in grid):
             grid.append(paper)
         published = {**base, **paper} if paper is not None else None
         return tuple(
-            Point(label, {**base, **values}, {**base, **values} == published)
-            for label, values in zip(labels_of(grid), grid, strict=True)
+            Point(name, {**base, **values}, {**base, **values} == published)
+            for name, values in zip(labels_of(grid), grid, strict=True)
         )
 
     def chunks(self, method: str, task: str) -> tuple[tuple[Point, ...], ...]:
@@ -354,26 +249,3 @@ class Experiment(SettingsModel):
         measured = self.measured_images(split)
         limit = None if split == "validation" else self.methods[method].images
         return measured if limit is None else min(limit, measured)
-
-
-def labels_of(settings: Sequence[dict[str, Any]]) -> list[str]:
-    """Readable names of settings that stand side by side: four digits, or all where four do not tell them apart.
-
-    Example:
-        >>> labels_of([{"alpha": 0.05, "steps": 200}, {"alpha": 25 / 255}])
-        ['alpha=0.05,steps=200', 'alpha=0.09804']
-        >>> labels_of([{"alpha": 0.10001}, {"alpha": 0.10002}])
-        ['alpha=0.10001', 'alpha=0.10002']
-        >>> labels_of([{}])
-        ['default']
-    """
-    short = [_label(values, _four_digits) for values in settings]
-    return short if len(set(short)) == len(short) else [_label(values, str) for values in settings]
-
-
-def _label(values: dict[str, Any], written: Callable[[Any], str]) -> str:
-    return ",".join(f"{key}={written(value)}" for key, value in sorted(values.items())) or "default"
-
-
-def _four_digits(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flowprior.errors import FlowpriorError
-from flowprior.experiment.params import NO_PRIOR, Experiment
+from flowprior.experiment.params import Experiment
+from flowprior.experiment.parts import NO_PRIOR
 from flowprior.experiment.pieces import model_facts, solver_facts
 from flowprior.images.settings import DataSettings
 from flowprior.models import names as model_names
@@ -55,8 +56,8 @@ def splits_of(experiment: Experiment, method: str, task: str) -> tuple[str, ...]
     Any other solves them even with nothing to choose: the best method and the best baseline are chosen on them too.
     """
     slow = experiment.methods[method].images is not None and not is_baseline(experiment, method)
-    chosen = slow and len(experiment.points(method, task)) == 1
-    return tuple(split for split in experiment.solved_splits if split != "validation" or not chosen)
+    skips = slow and len(experiment.points(method, task)) == 1
+    return tuple(split for split in experiment.solved_splits if split != "validation" or not skips)
 
 
 def is_baseline(experiment: Experiment, method: str) -> bool:

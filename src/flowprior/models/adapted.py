@@ -34,7 +34,7 @@ class Adapted:
             )
         self._latent_shape = model.latent_shape
         # Gradients that are written by hand, as of a reversible flow, are none that torch makes a batch of.
-        self._one_by_one = getattr(getattr(model, "settings", None), "memory", "plain") == "reversible"
+        self._one_by_one = getattr(model, "reversible", False)
         self._decoding = _Decoding(model)
         self._weights = {name: weight.detach() for name, weight in self._decoding.named_parameters()}
         self._sizes = [weight.numel() for weight in self._weights.values()]

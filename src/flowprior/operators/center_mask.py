@@ -8,11 +8,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from flowprior.operators.base import Operator
+from flowprior.operators.masking import Mask
 from flowprior.registry import SettingsModel
 
 
-class CenterMask(Operator):
+class CenterMask(Mask):
     """Rows and columns from floor(start * side) up to, not including, floor(stop * side) become zero.
 
     At 32x32 with 0.3 and 0.7: 9 to 21, a square of 13x13 (Chávez 2021, inpainting).
@@ -34,18 +34,6 @@ class CenterMask(Operator):
             if self.start > self.stop:
                 raise ValueError(f"start must not exceed stop, got start {self.start} and stop {self.stop}")
             return self
-
-    def A(self, x: Tensor) -> Tensor:
-        """Set the square to zero."""
-        return x * self.known(x)
-
-    def A_adjoint(self, y: Tensor) -> Tensor:
-        """The same projection."""
-        return self.A(y)
-
-    def A_dagger(self, y: Tensor) -> Tensor:
-        """The same projection: the least-norm image has zeros in the square."""
-        return self.A(y)
 
     def known(self, like: Tensor) -> Tensor:
         """1 where pixels are known, 0 in the square; shape (H, W), on the device of `like`."""

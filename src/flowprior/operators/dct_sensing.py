@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from flowprior.errors import FlowpriorError
-from flowprior.operators.base import Operator
+from flowprior.operators.sensing import Sensing
 from flowprior.randomness import keyed_rows
-from flowprior.registry import SettingsModel
 
 
-class DCTSensing(Operator):
+class DCTSensing(Sensing):
     """y = sqrt(N/m) S C D x: D random signs, C the orthonormal 3-D DCT-II, S m of its N coefficients.
 
     Behaves as `gaussian_sensing` of the same m, at the cost of three small products for each image and without memory:
@@ -27,33 +24,14 @@ class DCTSensing(Operator):
         torch.Size([2, 5])
     """
 
-    pictures = False
-
-    class Settings(SettingsModel):
-        """Settings of `dct_sensing`."""
-
-        measurements: int = Field(ge=1, description="coefficients m that are measured, at most the values of an image")
-        seed: int = Field(0, ge=0, description="signs and coefficients follow from it")
-
-    def __init__(self, shape: tuple[int, int, int], settings: Settings) -> None:
+    def __init__(self, shape: tuple[int, int, int], settings: Sensing.Settings) -> None:
         super().__init__(shape, settings)
-        self._values = math.prod(shape)
-        if settings.measurements > self._values:
-            raise FlowpriorError(
-                f"measurements must be at most the {self._values} values of an image {tuple(shape)}, "
-                f"got {settings.measurements}"
-            )
         signs, order = (
-            keyed_rows(torch.rand, (self._values,), [("dct_sensing", settings.seed, what)])[0]
+            keyed_rows(torch.rand, (self.values,), [("dct_sensing", settings.seed, what)])[0]
             for what in ("signs", "coefficients")
         )
         self._signs = torch.where(signs < 0.5, -1.0, 1.0).reshape(shape)
         self._places = order.argsort(stable=True)[: settings.measurements]
-
-    @property
-    def measurement_shape(self) -> tuple[int, ...]:
-        """A vector."""
-        return (self.settings.measurements,)
 
     def A(self, x: Tensor) -> Tensor:
         """Signs, transform, selection."""
@@ -62,7 +40,7 @@ class DCTSensing(Operator):
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         """The same backwards."""
-        spread = y.new_zeros(len(y), self._values).index_copy(1, self._places.to(y.device), self._gain * y)
+        spread = y.new_zeros(len(y), self.values).index_copy(1, self._places.to(y.device), self._gain * y)
         back = [dct_matrix(side).T.to(y) for side in self.shape]
         return _along_axes(spread.reshape(-1, *self.shape), back) * self._signs.to(y)
 
@@ -72,7 +50,7 @@ class DCTSensing(Operator):
 
     @property
     def _gain(self) -> float:
-        return math.sqrt(self._values / self.settings.measurements)
+        return math.sqrt(self.values / self.settings.measurements)
 
 
 def dct_matrix(side: int) -> Tensor:

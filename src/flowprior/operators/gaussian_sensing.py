@@ -11,9 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from flowprior.errors import FlowpriorError
-from flowprior.operators.base import Operator
+from flowprior.operators.sensing import Sensing
 from flowprior.randomness import keyed_rows
-from flowprior.registry import SettingsModel
 
 #: Rows that are drawn, converted or multiplied at once where the whole matrix would need another copy of itself.
 _ROWS = 512
@@ -21,7 +20,7 @@ _ROWS = 512
 _PURPOSE = "gaussian_sensing"
 
 
-class GaussianSensing(Operator):
+class GaussianSensing(Sensing):
     """y = A x with m rows of independent N(0, 1/m) numbers (Bora et al. 2017; Asim et al. 2020).
 
     A measurement is a vector (m,). The mean of ||A x||^2 over matrices is ||x||^2. Row i follows from the seed and i
@@ -35,30 +34,15 @@ class GaussianSensing(Operator):
         torch.Size([2, 5])
     """
 
-    pictures = False
-
-    class Settings(SettingsModel):
+    class Settings(Sensing.Settings):
         """Settings of `gaussian_sensing`."""
 
-        measurements: int = Field(ge=1, description="numbers m that are measured, at most the values of an image")
-        seed: int = Field(0, ge=0, description="the matrix follows from it")
         storage: Literal["float32", "bfloat16"] = Field("float32", description="how its numbers are held")
 
     def __init__(self, shape: tuple[int, int, int], settings: Settings) -> None:
         super().__init__(shape, settings)
-        values = math.prod(shape)
-        if settings.measurements > values:
-            raise FlowpriorError(
-                f"measurements must be at most the {values} values of an image {tuple(shape)}, "
-                f"got {settings.measurements}"
-            )
         self._matrices: dict[torch.device, Tensor] = {}
         self._factors: dict[torch.device, Tensor] = {}
-
-    @property
-    def measurement_shape(self) -> tuple[int, ...]:
-        """A vector."""
-        return (self.settings.measurements,)
 
     def A(self, x: Tensor) -> Tensor:
         """One product with the matrix for the whole batch."""
@@ -67,7 +51,7 @@ class GaussianSensing(Operator):
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         """One product with its transpose."""
-        total, start = y.new_zeros(len(y), math.prod(self.shape)), 0
+        total, start = y.new_zeros(len(y), self.values), 0
         for rows in self._rows(y):
             total = total + y[:, start : start + len(rows)] @ rows
             start += len(rows)
@@ -94,7 +78,7 @@ class GaussianSensing(Operator):
     def _matrix(self, device: torch.device) -> Tensor:
         """A (m, values) as it is held, drawn on the CPU: every device has the same numbers."""
         if device not in self._matrices:
-            count, values = self.settings.measurements, math.prod(self.shape)
+            count, values = self.settings.measurements, self.values
             matrix = torch.empty(count, values, device=device, dtype=getattr(torch, self.settings.storage))
             for start in range(0, count, _ROWS):
                 numbers = range(start, min(start + _ROWS, count))

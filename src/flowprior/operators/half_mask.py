@@ -9,11 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from flowprior.operators.base import Operator
+from flowprior.operators.masking import Mask
 from flowprior.registry import SettingsModel
 
 
-class HalfMask(Operator):
+class HalfMask(Mask):
     """The floor(missing * side) rows or columns nearest to one side become zero (Asim et al. 2020: left and bottom).
 
     Example:
@@ -28,18 +28,6 @@ class HalfMask(Operator):
 
         lost: Literal["left", "right", "top", "bottom"] = Field("left", description="the part that is lost")
         missing: float = Field(0.5, ge=0, le=1, description="how much of the side is lost")
-
-    def A(self, x: Tensor) -> Tensor:
-        """Set the part to zero."""
-        return x * self.known(x)
-
-    def A_adjoint(self, y: Tensor) -> Tensor:
-        """The same projection."""
-        return self.A(y)
-
-    def A_dagger(self, y: Tensor) -> Tensor:
-        """The same projection: the least-norm image has zeros in the lost part."""
-        return self.A(y)
 
     def known(self, like: Tensor) -> Tensor:
         """1 where pixels are known, 0 in the lost part; shape (H, W), on the device of `like`."""

@@ -6,12 +6,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from flowprior.operators.base import Operator
+from flowprior.operators.masking import Mask
 from flowprior.randomness import keyed_rows
 from flowprior.registry import SettingsModel
 
 
-class RandomMask(Operator):
+class RandomMask(Mask):
     """A share of the pixels, drawn once from a seed, becomes zero in every channel.
 
     Exactly round(missing * H * W) pixels are lost, the same of every image; a larger share loses those of a smaller one
@@ -36,18 +36,6 @@ class RandomMask(Operator):
         mask = torch.ones(height * width)
         mask[drawn.argsort(stable=True)[: round(settings.missing * height * width)]] = 0
         self._mask = mask.reshape(height, width)
-
-    def A(self, x: Tensor) -> Tensor:
-        """Set lost pixels to zero."""
-        return x * self.known(x)
-
-    def A_adjoint(self, y: Tensor) -> Tensor:
-        """The same projection."""
-        return self.A(y)
-
-    def A_dagger(self, y: Tensor) -> Tensor:
-        """The same projection: the least-norm image has zeros where pixels are lost."""
-        return self.A(y)
 
     def known(self, like: Tensor) -> Tensor:
         """1 where pixels are known, else 0; shape (H, W), on the device of `like`."""

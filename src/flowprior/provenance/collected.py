@@ -14,7 +14,8 @@ import pandas as pd
 
 from flowprior.experiment.artefacts import LEAVES
 from flowprior.experiment.layout import Layout, table_names
-from flowprior.experiment.params import Experiment, Training
+from flowprior.experiment.params import Experiment
+from flowprior.experiment.parts import Training
 from flowprior.images.checksums import of_file
 from flowprior.images.settings import SPLITS
 from flowprior.provenance.data import pinned, raw_checksums

@@ -21,7 +21,8 @@ from flowprior.evaluation.registry import CHOSEN_BY, METRICS
 from flowprior.evaluation.rounding import psnr_interval, ssim_interval
 from flowprior.experiment.inversion import Problem, invert, load_prior
 from flowprior.experiment.layout import Layout
-from flowprior.experiment.params import NO_PRIOR, Experiment
+from flowprior.experiment.params import Experiment
+from flowprior.experiment.parts import NO_PRIOR
 from flowprior.experiment.plan import Job, fitted_priors
 from flowprior.images.quantise import to_float
 from flowprior.models.evaluator import runs_by_kernel

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from flowprior.experiment.layout import Layout
-    from flowprior.experiment.params import Experiment, Point
+    from flowprior.experiment.params import Experiment
+    from flowprior.experiment.parts import Point
 
 #: (task, method, prior, setting) -> how it was chosen, such as "validation,oracle".
 Chosen = Mapping[tuple[str, str, str, str], str]

@@ -18,7 +18,7 @@ from flowprior.records.record import Record, finite, flat, thinned
 
 if TYPE_CHECKING:
     from flowprior.experiment.layout import Layout
-    from flowprior.experiment.params import Training
+    from flowprior.experiment.parts import Training
 
 _NUMBERS = ("energy_score", "parameters", "steps", "seconds")
 _COPIED = ("picture", "config", "history")

@@ -28,7 +28,7 @@ def measured_pictures(task: TaskSettings, y: np.ndarray, side: tuple[int, int, i
         The head, and pictures uint8 (h, w, 3).
 
     Example:
-        >>> from flowprior.experiment.params import TaskSettings
+        >>> from flowprior.operators.task import TaskSettings
         >>> head, (shown,) = measured_pictures(TaskSettings(operator="identity"), np.ones((1, 3, 2, 2)), (3, 2, 2))
         >>> head, shown.shape
         ('measurement', (2, 2, 3))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from flowprior.evaluation.registry import CHOSEN_BY, chosen_by
-from flowprior.experiment.params import Point
+from flowprior.experiment.parts import Point
 from flowprior.report.lines import Line
 from flowprior.report.results import Results
 from flowprior.report.style import TEXT_WIDTH, legend, message, new_figure

@@ -56,8 +56,8 @@ class NullSpaceStart(Study):
         truth, names = subject.images[: asked.images], subject.names[: asked.images]
         _, channels, height, width = truth.shape
         operator = operators.build(task.operator, (channels, height, width), **task.settings)
-        y = operator.A(truth)
-        y = y + task.noise_of(y[0].numel()) * self._drawn(subject, names, tuple(y.shape[1:]), "noise").to(y)
+        noise = self._drawn(subject, names, operator.measurement_shape, "noise")
+        y = operator.measure(truth, task.noise_of(noise[0].numel()), noise=noise.to(truth))
         away = self._drawn(subject, names, tuple(truth.shape[1:]), "null space").to(truth)
         # Twice: A_dagger of large random matrices is exact to rounding only.
         for _ in range(2):
