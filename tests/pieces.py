@@ -49,7 +49,10 @@ SMALL_MODELS = {
     "dcgan": {"latent": 5, "width": 4},
     "pggan": {"latent": 6, "width": 8},
     "regressor": {"width": 4},
+    "unfolded": {"folds": 2, "prox": "haar_glow", "prox_settings": {"levels": 2, "steps": 1, "hidden": 4}},
 }
+#: Capability -> the model that solvers which need it are tested with, where a flow has it not.
+MODEL_WITH = {"Solves": "regressor", "Unfolds": "unfolded"}
 MODEL_SIDES = {"dcgan": 16, "pggan": 16}
 
 #: name -> (layer for 4 channels at 4x4, in float64)

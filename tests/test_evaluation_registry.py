@@ -25,7 +25,7 @@ NAMED = {
     "evaluation/registry.py",
     "evaluation/rounding.py",
     "experiment/inversion.py",
-    "models/regressor.py",
+    "training/supervised.py",
     "provenance/recomputing.py",
     "report/latex.py",
     "report/page.py",

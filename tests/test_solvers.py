@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from pieces import shaken, small_flow, small_model, small_operator
+from pieces import MODEL_WITH, shaken, small_flow, small_model, small_operator
 
 from flowprior import operators, solvers
 from flowprior.errors import FlowpriorError, UnknownNameError
-from flowprior.models.capabilities import LinearEstimate, LinearGaussian, Solves
+from flowprior.models.capabilities import LinearEstimate, LinearGaussian
 from flowprior.models.gaussian import Gaussian
 from flowprior.models.moments import sample_moments
 from flowprior.models.posterior import Posterior
@@ -30,8 +30,8 @@ def prior_of(name):
     needs = solvers.REGISTRY.get(name).needs
     if needs in (LinearEstimate, LinearGaussian):
         return Gaussian.fit(torch.rand(64, *SHAPE, generator=torch.Generator().manual_seed(3)))
-    if needs is Solves:
-        return shaken(small_model("regressor"))
+    if needs is not None and needs.__name__ in MODEL_WITH:
+        return shaken(small_model(MODEL_WITH[needs.__name__]))
     return None if needs is None else small_flow("haar_glow", SHAPE, torch.float32)
 
 

@@ -103,6 +103,21 @@ class Experiment(SettingsModel):
                         raise UnknownNameError(f"{kind} of method '{name}':", entry, known)
         return self
 
+    @model_validator(mode="after")
+    def _beginnings_exist(self) -> Experiment:
+        for name, prior in self.priors.items():
+            seen, begin = [name], prior.begin
+            while begin is not None:
+                if begin not in self.priors:
+                    raise UnknownNameError(f"begin of model '{seen[-1]}':", begin, self.priors)
+                if begin in seen:
+                    raise ValueError(f"model '{name}' begins with itself ({' -> '.join([*seen, begin])})")
+                if self.priors[begin].for_one_task:
+                    raise ValueError(f"model '{seen[-1]}' can not begin with '{begin}', which is trained for one task")
+                seen.append(begin)
+                begin = self.priors[begin].begin
+        return self
+
     def solver_of(self, method: str) -> str:
         """Registered solver behind a method's name."""
         return self.methods[method].solver or method

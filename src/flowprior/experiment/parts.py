@@ -31,6 +31,9 @@ class PriorSettings(SettingsModel):
     )
     settings: dict[str, Any] = Field(default_factory=dict, description="the model's own settings")
     training: TrainingSettings = Field(default_factory=TrainingSettings)
+    begin: str | None = Field(
+        None, description="another model of the experiment, with whose weights this one's training begins"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -46,8 +49,10 @@ class PriorSettings(SettingsModel):
 
     @model_serializer(mode="wrap")
     def _flows_as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A flow's word stays, so that flows which are trained already are not trained again."""
+        """A flow's word stays, and no word that says nothing, so that what is trained already is not trained again."""
         dumped = dump(self)
+        if self.begin is None:
+            del dumped["begin"]
         return {"flow" if self.is_flow else "model": dumped.pop("model"), **dumped}
 
     @property
