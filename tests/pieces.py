@@ -92,6 +92,13 @@ def small_model(name, seed=0, **settings):
 #: Settings that make a small instance of an operator: it is tested with each of them, and used with the first.
 OPERATOR_SETTINGS = {
     "box_blur": [{"size": size} for size in (3, 1, 5, 7)],
+    "gaussian_blur": [
+        {"std": 0.6},
+        {"std": 0.8, "border": "reflect"},
+        {"std": 0.7, "size": 3, "border": "valid"},
+        {"std": 0.5, "size": 17, "border": "reflect"},
+        {"std": 3.0, "size": 1},
+    ],
     "center_mask": [{}, {"start": 0.5, "stop": 0.5}, {"start": 0.0, "stop": 0.6}, {"start": 0.0, "stop": 1.0}],
     "random_mask": [{}, {"missing": 0.0}, {"missing": 1.0}, {"missing": 0.3, "seed": 4}],
     "half_mask": [{}, {"lost": "bottom", "missing": 0.3}, {"lost": "right", "missing": 1.0}, {"lost": "top"}],
