@@ -49,6 +49,7 @@ SMALL_MODELS = {
     "dcgan": {"latent": 5, "width": 4},
     "pggan": {"latent": 6, "width": 8},
     "regressor": {"width": 4},
+    "denoiser": {"width": 4},
 }
 MODEL_SIDES = {"dcgan": 16, "pggan": 16}
 

@@ -15,6 +15,7 @@ TRAINED: Registry[Any] = Registry(
         "dcgan": "flowprior.models.generators.dcgan:DCGAN",
         "pggan": "flowprior.models.generators.pggan:PGGAN",
         "regressor": "flowprior.models.regressor:Regressor",
+        "denoiser": "flowprior.models.denoiser:Denoiser",
     },
 )
 #: Made of the training images at once: no settings, no training.
