@@ -50,6 +50,7 @@ SMALL_MODELS = {
     "pggan": {"latent": 6, "width": 8},
     "regressor": {"width": 4},
     "unfolded": {"folds": 2, "prox": "haar_glow", "prox_settings": {"levels": 2, "steps": 1, "hidden": 4}},
+    "denoiser": {"width": 4},
 }
 #: Capability -> the model that solvers which need it are tested with, where a flow has it not.
 MODEL_WITH = {"Solves": "regressor", "Unfolds": "unfolded"}
@@ -95,6 +96,13 @@ def small_model(name, seed=0, **settings):
 #: Settings that make a small instance of an operator: it is tested with each of them, and used with the first.
 OPERATOR_SETTINGS = {
     "box_blur": [{"size": size} for size in (3, 1, 5, 7)],
+    "gaussian_blur": [
+        {"std": 0.6},
+        {"std": 0.8, "border": "reflect"},
+        {"std": 0.7, "size": 3, "border": "valid"},
+        {"std": 0.5, "size": 17, "border": "reflect"},
+        {"std": 3.0, "size": 1},
+    ],
     "center_mask": [{}, {"start": 0.5, "stop": 0.5}, {"start": 0.0, "stop": 0.6}, {"start": 0.0, "stop": 1.0}],
     "random_mask": [{}, {"missing": 0.0}, {"missing": 1.0}, {"missing": 0.3, "seed": 4}],
     "half_mask": [{}, {"lost": "bottom", "missing": 0.3}, {"lost": "right", "missing": 1.0}, {"lost": "top"}],

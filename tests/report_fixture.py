@@ -296,7 +296,7 @@ def _params_of(experiment: Experiment, step: Step) -> dict:
     common = {"bits": experiment.bits, "seed": experiment.seed}
     if step.rule == "train":
         return {"prior": experiment.priors[step.wildcards["prior"]].model_dump(mode="json"), **common}
-    return {"task": experiment.tasks[step.wildcards["task"]].model_dump(mode="json"), **common}
+    return {"task": experiment.tasks[step.wildcards["task"]].problem(), **common}
 
 
 def _write_job(layout: Layout, step: Step) -> None:

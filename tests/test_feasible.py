@@ -82,6 +82,11 @@ CANNOT = {
         ["gaussian"],
         "method 'chavez' needs a model that is Invertible, and 'gaussian'",
     ),
+    "models of other measurements": (
+        "tasks.colorization",
+        {"operator": "channel_mean", "trained_as": "denoising"},
+        r"'colorization' is trained_as 'denoising', but measures \(1, 16, 16\) and 'denoising' \(3, 16, 16\)",
+    ),
     "a kernel larger than a setting may be": ("tasks.deblurring.settings.size", -3, "task 'deblurring'"),
 }
 

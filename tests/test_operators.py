@@ -189,6 +189,12 @@ def test_blur_is_the_mean_of_nine():
     [
         ("box_blur", {"size": 4}, "size must be odd, got 4"),
         ("box_blur", {"sise": 3}, "unknown setting 'sise'; did you mean 'size'"),
+        ("gaussian_blur", {"size": 4}, "size must be odd, got 4"),
+        (
+            "gaussian_blur",
+            {"std": 5.0, "border": "valid"},
+            "31 pixels lies nowhere inside an image of 8x6; take border",
+        ),
         ("gaussian_sensing", {"measurements": 145}, r"at most the 144 values of an image \(3, 8, 6\), got 145"),
         ("gaussian_sensing", {"measurements": 0}, "measurements: .* greater than or equal to 1, got 0"),
         ("gaussian_sensing", {}, "measurements: Field required"),
@@ -278,3 +284,39 @@ def test_noise_of_a_given_length_is_spread_over_the_measurement():
     assert abs(float(lengths.mean()) - 0.1) < 0.005
     with pytest.raises(ValueError, match="two sizes of one noise"):
         TaskSettings(operator="identity", noise_std=0.1, noise_norm=0.1)
+
+
+@pytest.mark.parametrize(("border", "padding"), [("zeros", "constant"), ("reflect", "reflect"), ("valid", None)])
+def test_the_gaussian_blur_is_the_convolution_with_its_kernel(border, padding):
+    """By convolution in the plane: a kernel of one sum that falls by exp(-1/2) at each standard deviation."""
+    blur = operators.build("gaussian_blur", (3, 20, 17), std=2.0, border=border)
+    place = torch.arange(-6, 7, dtype=torch.float64)
+    kernel = torch.exp(-(place[:, None] ** 2 + place**2) / 8)
+    x = images(shape=(3, 20, 17))
+    padded = torch.nn.functional.pad(x, (6, 6, 6, 6), mode=padding) if padding else x
+    wanted = torch.nn.functional.conv2d(padded.flatten(0, 1)[:, None], (kernel / kernel.sum())[None, None])
+    torch.testing.assert_close(blur.A(x).flatten(0, 1), wanted[:, 0])
+    torch.testing.assert_close(
+        operators.build("gaussian_blur", (3, 20, 17), std=2.0, size=13, border=border).A(x), blur.A(x)
+    )
+
+
+@pytest.mark.parametrize("border", ["reflect", "valid"])
+def test_the_gaussian_blur_keeps_what_is_uniform(border):
+    """Whatever the kernel: wider than the image too, where the border mirrors it."""
+    side = 64 if border == "valid" else 20
+    blur = operators.build("gaussian_blur", (1, side, side), std=8.0, border=border)
+    torch.testing.assert_close(blur.A(torch.ones(1, 1, side, side)), torch.ones(1, *blur.measurement_shape))
+
+
+@pytest.mark.parametrize("std", [5.0, 8.0])
+@pytest.mark.parametrize("side", [32, 64])
+@pytest.mark.parametrize("border", ["zeros", "reflect"])
+def test_a_wide_gaussian_blur_is_inverted_in_float32_as_in_float64(std, side, border):
+    """What float32 rounds away of a measurement must not come back as a picture."""
+    blur = operators.build("gaussian_blur", (1, side, side), std=std, border=border)
+    x = torch.rand(4, 1, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(8))
+    wanted = blur.A_dagger(blur.A(x))
+    found = blur.A_dagger(blur.A(x.float()))
+    assert float((found - wanted).square().mean().sqrt()) < 0.01
+    torch.testing.assert_close(blur.A(found), blur.A(x.float()), rtol=0, atol=1e-4)

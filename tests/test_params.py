@@ -18,6 +18,7 @@ from flowprior.experiment.pieces import PIECES
 from flowprior.experiment.plan import check_names, jobs, splits_of, without_missing_solvers
 from flowprior.experiment.schema import REGISTRIES, generate_index, generate_schema
 from flowprior.images.settings import DataSettings
+from flowprior.operators.task import TaskSettings
 from flowprior.training.settings import TrainingSettings
 
 ROOT = Path(__file__).parents[1]
@@ -257,3 +258,52 @@ def test_a_model_is_trained_as_its_kind_is_unless_it_is_said():
     assert models["a"].training == TrainingSettings(**own)
     assert models["b"].training == TrainingSettings(**{**own, "beta1": 0.9, "steps": 7})
     assert models["c"].training == TrainingSettings()
+
+
+OTHERS = {
+    "one": {"operator": "center_mask"},
+    "two": {"operator": "center_mask", "settings": {"start": 0.4}, "trained_as": "one"},
+    "three": {"operator": "identity", "noise_std": 0.1},
+}
+
+
+def asked_of(tasks, method_tasks=None):
+    models = {"unet": {"model": "regressor"}, "tiny": {"flow": "glow"}}
+    methods = {"regressor": {"tasks": method_tasks}, "map": {}}
+    return Experiment(name="x", models=models, tasks=tasks, methods=methods)
+
+
+@pytest.mark.parametrize(
+    ("solved", "trained"), [(None, ["one", "three"]), (["two"], ["one"]), (["two", "three"], ["one", "three"])]
+)
+def test_a_task_may_be_solved_by_models_of_another(solved, trained):
+    experiment = asked_of(OTHERS, solved)
+    assert [training.task for training in experiment.trainings() if training.task] == trained
+    found = [experiment.training_of("unet", task).task for task in OTHERS]
+    assert found == ["one", "one", "three"]
+    assert experiment.training_of("tiny", "two").task is None
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ({"trained_as": "onee"}, "trained_as of task 'two': task 'onee'; did you mean 'one'"),
+        ({"trained_as": "two"}, "task 'two' is trained_as itself: leave trained_as out"),
+        ({"trained_as": "four"}, "trained_as 'four', whose models are those of 'one': name 'one'"),
+    ],
+)
+def test_models_of_another_task_that_are_not_there(task, message):
+    tasks = {**OTHERS, "two": {"operator": "identity", **task}, "four": {"operator": "identity", "trained_as": "one"}}
+    with pytest.raises(FlowpriorError, match=message):
+        experiment_from({"name": "x", "models": {}, "tasks": tasks, "methods": {}})
+
+
+def test_whose_models_solve_a_task_changes_nothing_else():
+    """What was measured, trained and solved before the word was there is still what is asked for."""
+    alone, other = TaskSettings(operator="identity"), TaskSettings(operator="identity", trained_as="one")
+    before = {"operator": "identity", "settings": {}, "noise_std": 0.0, "noise_norm": None, "as_image": False}
+    assert alone.model_dump() == alone.model_dump(mode="json") == alone.problem() == other.problem() == before
+    assert repr(alone) == repr(other) and "trained_as" not in repr(alone)
+    assert list(alone.model_dump()) == list(before)
+    assert other.model_dump() == {**before, "trained_as": "one"}
+    assert TaskSettings(**other.model_dump()) == other != alone

@@ -98,3 +98,26 @@ def test_a_changed_task_trains_its_model_again_and_no_other(finished):
     (finished / "params" / "other.yaml").write_text(yaml.safe_dump(settings))
     jobs = planned(snakemake(finished, "--configfile", "params/other.yaml", "-n"))
     assert jobs["train_for_task"] == 1 and "train_model" not in jobs
+
+
+def test_other_measurements_are_solved_by_models_that_are_there(finished):
+    """A task more asks for measurements and solutions of its own, of models for another task, and for no training."""
+    settings = yaml.safe_load((finished / "params" / "models.yaml").read_text())
+    smaller = {"operator": "center_mask", "settings": {"start": 0.4}, "trained_as": "inpainting"}
+    settings["tasks"]["smaller"] = smaller
+    (finished / "params" / "smaller.yaml").write_text(yaml.safe_dump(settings))
+    jobs = planned(snakemake(finished, "--configfile", "params/smaller.yaml", "-n"))
+    assert not [rule for rule in jobs if rule.startswith(("train", "fit", "prepare"))]
+    assert jobs["measure"] == jobs["reconstruct"] == 2  # validation and test images
+    settings["tasks"]["smaller"]["trained_as"] = None
+    (finished / "params" / "smaller.yaml").write_text(yaml.safe_dump(settings))
+    assert planned(snakemake(finished, "--configfile", "params/smaller.yaml", "-n"))["train_for_task"] == 1
+
+
+def test_whose_models_solve_a_task_is_no_part_of_its_measurements(finished):
+    settings = yaml.safe_load((finished / "params" / "models.yaml").read_text())
+    settings["tasks"]["denoising"]["trained_as"] = "inpainting"
+    (finished / "params" / "taken.yaml").write_text(yaml.safe_dump(settings))
+    jobs = planned(snakemake(finished, "--configfile", "params/taken.yaml", "-n"))
+    # Solved again, from other weights; everything that is made before stays as it is.
+    assert jobs["reconstruct"] == 2 and not [rule for rule in jobs if rule.startswith(("train", "measure"))]

@@ -230,7 +230,7 @@ def study_tasks(wildcards):
     """The tasks, for a study that takes them; another is not made again when one changes."""
     facts = study_facts(EXPERIMENT.studies[wildcards.study].study)
     tasks = EXPERIMENT.tasks if facts.reads_tasks else {}
-    return {name: settled(task.model_dump()) for name, task in tasks.items()}
+    return {name: settled(task.problem()) for name, task in tasks.items()}
 
 
 def every_study(name):

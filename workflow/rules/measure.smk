@@ -17,7 +17,7 @@ rule measure:
         mem_mb=growing(2000),
         runtime=growing(20),
     params:
-        task=lambda wildcards: settled(EXPERIMENT.tasks[wildcards.task].model_dump()),
+        task=lambda wildcards: settled(EXPERIMENT.tasks[wildcards.task].problem()),
         task_name=lambda wildcards: wildcards.task,
         bits=EXPERIMENT.bits,
         seed=EXPERIMENT.seed,

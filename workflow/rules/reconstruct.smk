@@ -21,7 +21,7 @@ rule reconstruct:
         experiment=EXPERIMENT.name,
         dataset=lambda wildcards: EXPERIMENT.dataset_of(wildcards.split),
         task_name=lambda wildcards: wildcards.task,
-        task=lambda wildcards: settled(EXPERIMENT.tasks[wildcards.task].model_dump()),
+        task=lambda wildcards: settled(EXPERIMENT.tasks[wildcards.task].problem()),
         method=lambda wildcards: wildcards.method,
         solver=lambda wildcards: EXPERIMENT.solver_of(wildcards.method),
         prior=lambda wildcards: wildcards.prior,

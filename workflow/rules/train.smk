@@ -91,7 +91,7 @@ use rule train as train_for_task with:
         bits=EXPERIMENT.bits,
         seed=EXPERIMENT.seed,
         name=lambda wildcards: f"{EXPERIMENT.name}/{wildcards.prior}",
-        task=lambda wildcards: settled(EXPERIMENT.tasks[wildcards.task].model_dump()),
+        task=lambda wildcards: settled(EXPERIMENT.tasks[wildcards.task].problem()),
     message:
         f"Train the model {{wildcards.prior}} for {{wildcards.task}} {ASKS}"
 

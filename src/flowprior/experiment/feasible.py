@@ -34,6 +34,13 @@ def check_feasible(experiment: Experiment) -> None:
     shape = (_CHANNELS, side, side)
     built = {name: _operator(experiment, name, shape) for name in experiment.tasks}
     made = {}
+    for name, operator in built.items():
+        other = experiment.learned_for(name)
+        if operator.measurement_shape != (wanted := built[other].measurement_shape):
+            raise FlowpriorError(
+                f"task '{name}' is trained_as '{other}', but measures {operator.measurement_shape} and '{other}' "
+                f"{wanted}; name a task with measurements of one shape, or leave trained_as out"
+            )
     for name, prior in experiment.priors.items():
         with _named(f"prior '{name}'"), torch.device("meta"):
             made[name] = models.REGISTRY.get(prior.model)(shape, models.REGISTRY.settings(prior.model, prior.settings))

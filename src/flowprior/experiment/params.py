@@ -118,6 +118,21 @@ class Experiment(SettingsModel):
                 begin = self.priors[begin].begin
         return self
 
+    @model_validator(mode="after")
+    def _whose_models_solve_a_task(self) -> Experiment:
+        for name, task in self.tasks.items():
+            if (other := task.trained_as) is None:
+                continue
+            if other not in self.tasks:
+                raise UnknownNameError(f"trained_as of task '{name}': task", other, self.tasks)
+            if other == name:
+                raise ValueError(f"task '{name}' is trained_as itself: leave trained_as out")
+            if further := self.tasks[other].trained_as:
+                raise ValueError(
+                    f"task '{name}' is trained_as '{other}', whose models are those of '{further}': name '{further}'"
+                )
+        return self
+
     def solver_of(self, method: str) -> str:
         """Registered solver behind a method's name."""
         return self.methods[method].solver or method
@@ -192,10 +207,15 @@ class Experiment(SettingsModel):
 
     def training_of(self, prior: str, task: str) -> Training:
         """The training whose model solves a task."""
-        return Training(prior, task if self.priors[prior].for_one_task else None)
+        return Training(prior, self.learned_for(task) if self.priors[prior].for_one_task else None)
+
+    def learned_for(self, task: str) -> str:
+        """The task whose trained models solve a task: itself, unless it says `trained_as`."""
+        return self.tasks[task].trained_as or task
 
     def _solved_by(self, prior: str) -> tuple[str, ...]:
-        used = {task for method in self.methods if prior in self.priors_of(method) for task in self.tasks_of(method)}
+        methods = (method for method in self.methods if prior in self.priors_of(method))
+        used = {self.learned_for(task) for method in methods for task in self.tasks_of(method)}
         return tuple(task for task in self.tasks if task in used)
 
     def tasks_of(self, method: str) -> tuple[str, ...]:

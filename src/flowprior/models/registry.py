@@ -16,6 +16,7 @@ TRAINED: Registry[Any] = Registry(
         "pggan": "flowprior.models.generators.pggan:PGGAN",
         "regressor": "flowprior.models.regressor:Regressor",
         "unfolded": "flowprior.models.unfolded.model:Unfolded",
+        "denoiser": "flowprior.models.denoiser:Denoiser",
     },
 )
 #: Made of the training images at once: no settings, no training.

@@ -6,11 +6,11 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from flowprior.operators.base import Operator
+from flowprior.operators.separable import Separable
 from flowprior.registry import SettingsModel
 
 
-class BoxBlur(Operator):
+class BoxBlur(Separable):
     """Mean over size x size pixels, stride 1, zeros beyond the border (Chávez 2021, deblurring with size 3).
 
     The blur is separable, A = (B_rows, B_columns) with one banded matrix a side, so the pseudo-inverse is that of
@@ -35,22 +35,7 @@ class BoxBlur(Operator):
                 raise ValueError(f"size must be odd, got {value}; use {value - 1} or {value + 1}")
             return value
 
-    def A(self, x: Tensor) -> Tensor:
-        """Blur."""
-        _, height, width = self.shape
-        return self._band(height, x) @ x @ self._band(width, x).T
-
-    def A_adjoint(self, y: Tensor) -> Tensor:
-        """Blur again: the band matrices are symmetric."""
-        return self.A(y)
-
-    def A_dagger(self, y: Tensor) -> Tensor:
-        """Unblur each side by the pseudo-inverse of its band matrix."""
-        _, height, width = self.shape
-        rows, columns = (torch.linalg.pinv(self._band(side, y).double(), rtol=1e-8).to(y) for side in (height, width))
-        return rows @ y @ columns.T
-
-    def _band(self, side: int, like: Tensor) -> Tensor:
+    def _factor(self, side: int, like: Tensor) -> Tensor:
         index = torch.arange(side, device=like.device)
         near = (index[:, None] - index[None, :]).abs() <= self.settings.size // 2
         return near.to(like.dtype) / self.settings.size

@@ -106,7 +106,7 @@ class _Again:
             experiment=experiment.name,
             dataset=row["dataset"],
             task_name=task,
-            task=experiment.tasks[task].model_dump(),
+            task=experiment.tasks[task].problem(),
             method=method,
             solver=experiment.solver_of(method),
             prior=prior,

@@ -69,7 +69,7 @@ def _is_current(common: facts.Common, job: Job) -> bool:
     except FlowpriorError as error:
         common.skip(str(error))
         return False
-    wanted = {"task": common.layout.experiment.tasks[job.task].model_dump(mode="json")}
+    wanted = {"task": common.layout.experiment.tasks[job.task].problem()}
     if facts.other_params(JobFacts.read(common.layout.solved(job, "job")), wanted):
         common.skip(f"{path} is of another '{job.task}' than the experiment has now; run the workflow again")
         return False

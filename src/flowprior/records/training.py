@@ -34,7 +34,7 @@ def training_record(common: facts.Common, training: Training) -> Record | None:
     job = JobFacts.read(layout.trained(training, "job"))
     wanted = {"prior": plan.model_dump(mode="json"), "bits": experiment.bits, "seed": experiment.seed}
     if training.task is not None:
-        wanted["task"] = experiment.tasks[training.task].model_dump(mode="json")
+        wanted["task"] = experiment.tasks[training.task].problem()
     if other := facts.other_params(job, wanted):
         kind = "flow" if plan.is_flow else "model"
         common.skip(f"the {kind} '{training.label}' was trained with other settings ({other}); run the workflow again")

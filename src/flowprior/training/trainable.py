@@ -71,8 +71,8 @@ class Trainable(ABC):
     #: What the validation's mean is called, in the history and in checkpoints.
     score: ClassVar[str]
     lower_is_better: ClassVar[bool] = True
-    #: Whether an image's loss depends on no other of its batch, so that cores may share one.
-    divisible: ClassVar[bool] = True
+    #: Whether an image's loss depends on no other of its batch, so that cores may share one; may follow from settings.
+    divisible: bool = True
     #: How the model's weights are to lie in memory.
     layout: torch.memory_format = torch.contiguous_format
 

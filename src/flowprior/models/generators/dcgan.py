@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -14,6 +13,7 @@ from torch.nn.functional import softplus
 
 from flowprior.errors import FlowpriorError
 from flowprior.models.generators.adversarial import Adversarial
+from flowprior.models.networks.norms import by_batch
 from flowprior.registry import SettingsModel
 from flowprior.training.settings import TrainingSettings
 from flowprior.training.trainable import Each, Examples, Player, Task, shared_gradients
@@ -110,7 +110,7 @@ class AdversarialTraining(Adversarial):
             loss, module = self._of_generator, self.model
         else:
             loss, module = self._of_discriminator, self._judge
-        with _by_batch(self.model), _by_batch(self._judge), self.autocast(parts[0][0].device):
+        with by_batch(self.model), by_batch(self._judge), self.autocast(parts[0][0].device):
             return shared_gradients(lambda examples: scale * loss(examples), list(module.parameters()), parts, each)
 
     def _of_discriminator(self, examples: Examples) -> Tensor:
@@ -140,16 +140,6 @@ def start(layer: nn.Module) -> None:
         nn.init.normal_(layer.weight, 0.0, 0.02)
     elif isinstance(layer, nn.BatchNorm2d):
         nn.init.normal_(layer.weight, 1.0, 0.02)
-
-
-@contextmanager
-def _by_batch(module: nn.Module) -> Iterator[None]:
-    """Norms by the batch meanwhile, as in training."""
-    module.train()
-    try:
-        yield
-    finally:
-        module.eval()
 
 
 def _up(inputs: int, outputs: int, stride: int = 2) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -10,13 +11,15 @@ from torch import Tensor
 
 from flowprior.images.quantise import to_pixels
 from flowprior.models.flows.base import bits_per_dim
+from flowprior.models.networks.norms import by_batch
 from flowprior.models.unfolded.model import Unfolded
 from flowprior.models.unfolded.proximal import FlowProximal
 from flowprior.randomness import generator
 from flowprior.training.batches import channels_first
 from flowprior.training.grids import PER_ROW, Grid
+from flowprior.training.settings import TrainingSettings
 from flowprior.training.supervised import SupervisedTraining
-from flowprior.training.trainable import Each, Examples, shared_gradients
+from flowprior.training.trainable import Each, Examples, Task, shared_gradients
 
 #: Standard deviation of the latents of samples that show what a fold's flow has become.
 _TEMPERATURE = 0.7
@@ -26,6 +29,10 @@ class UnfoldedTraining(SupervisedTraining):
     """Mean squared error of the last fold, and what `likelihood` adds; scored by PSNR."""
 
     model: Unfolded
+
+    def __init__(self, model: Unfolded, settings: TrainingSettings, bits: int, task: Task | None = None) -> None:
+        super().__init__(model, settings, bits, task)
+        self.divisible = not model.by_batch
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -54,7 +61,8 @@ class UnfoldedTraining(SupervisedTraining):
         """Of the loss; of what stands still, zero."""
         everything = list(self.model.parameters())
         wanted = [weight for weight in everything if weight.requires_grad]
-        loss, found = shared_gradients(lambda one: scale * self.loss(one).sum(), wanted, parts, each, unused=True)
+        with nullcontext() if self.divisible else by_batch(self.model):
+            loss, found = shared_gradients(lambda one: scale * self.loss(one).sum(), wanted, parts, each, unused=True)
         by_weight = dict(zip(map(id, wanted), found, strict=True))
         return loss, [by_weight.get(id(weight), torch.zeros_like(weight)) for weight in everything]
 

@@ -111,12 +111,20 @@ class Unfolded(nn.Module):
             self.maps.requires_grad_(False)
         #: The digest of the weights that it began with, if they are another model's.
         self.begun: str | None = None
+        # Norms by the batch are those of the training's data unless it learns.
+        self.eval()
         self._norms: WeakKeyDictionary[Operator, tuple[str, float]] = WeakKeyDictionary()
 
     @property
     def shares(self) -> bool:
         """Whether all folds have the same proximal map."""
         return self.settings.tied or self.settings.trains == "steps"
+
+    @property
+    def by_batch(self) -> bool:
+        """Whether an image depends on the others of its batch while this learns: by norms that do not stand still."""
+        first: Proximal = self.maps[0]  # type: ignore[assignment]
+        return first.by_batch and self.settings.trains == "all"
 
     @property
     def passes(self) -> int:

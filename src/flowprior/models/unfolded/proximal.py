@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from flowprior.errors import FlowpriorError, UnknownNameError
 from flowprior.models.capabilities import Denoises
 from flowprior.models.evaluator import evaluator
 from flowprior.models.flows.base import Flow
 from flowprior.models.flows.registry import REGISTRY as FLOWS
 from flowprior.models.flows.registry import build as build_flow
-from flowprior.models.networks.proximal import proximal_network
+from flowprior.models.networks.proximal import KINDS, NetworkSettings, check_network, proximal_network
+from flowprior.registry import validated
 
 #: From latents (N, D) and a strength to latents nearer to the origin.
 Shrink = Callable[[Tensor, Tensor], Tensor]
@@ -46,6 +48,8 @@ class FlowProximal(nn.Module):
         sizes = flow.latent_sizes
         #: How many strengths there are, and how many latent values each is for.
         self.sizes = sizes if by_level else [sum(sizes)]
+
+    by_batch = False
 
     @property
     def strengths(self) -> int:
@@ -99,13 +103,14 @@ class NetworkProximal(nn.Module):
     Args:
         network: from C + 1 to C channels; the last it is given holds the noise level, on values in [0, 1].
         again: whether activations are computed once more for the gradient instead of kept.
+        by_batch: whether an image depends on the others of its batch while the network is trained.
     """
 
     strengths = passes = 1
 
-    def __init__(self, network: nn.Module, again: bool) -> None:
+    def __init__(self, network: nn.Module, again: bool, by_batch: bool) -> None:
         super().__init__()
-        self.network, self._again = network, again
+        self.network, self.by_batch, self._again = network, by_batch, again
 
     def forward(self, x: Tensor, strength: Tensor) -> Tensor:
         """Images (N, C, H, W) at a noise level (1,)."""
@@ -160,7 +165,16 @@ def proximal_map(
     if kind in FLOWS.names():
         memory = {"memory": "reversible"} if reversible else {}
         return FlowProximal(build_flow(kind, shape, **{**settings, **memory}), shrink, by_level)
-    return NetworkProximal(proximal_network(kind, shape, settings), reversible)
+    if kind not in KINDS:
+        raise UnknownNameError("proximal map", kind, (*FLOWS.names(), *KINDS))
+    found = validated(NetworkSettings, {**settings, "network": kind}, f"proximal map '{kind}'")
+    check_network(kind, shape, found)
+    if reversible and found.by_batch:
+        raise FlowpriorError(
+            f"memory: reversible computes activations twice, and the batch norms of prox '{kind}' would count them "
+            "twice; set memory: plain, or norm: none in prox_settings"
+        )
+    return NetworkProximal(proximal_network(kind, shape[0] + 1, shape[0], found), reversible, found.by_batch)
 
 
 def _copy(source: nn.Module, target: nn.Module) -> None:
