@@ -28,7 +28,7 @@ from flowprior.report import Layout, build, report_files
 from flowprior.report.formats import number, signed, unit
 from flowprior.report.grids import make_grid
 from flowprior.report.lines import lines_of
-from flowprior.report.published import TABLES, table_of
+from flowprior.report.published import REFERENCES, table_of
 from flowprior.report.results import load
 from flowprior.report.uncertainty import certainties
 
@@ -184,7 +184,27 @@ def test_the_published_table_stands_beside_ours_in_both_conventions(html, result
 )
 def test_published_values_mean_the_documented_decibels(task, solver, true):
     assert table_of("chavez2021")[task, solver].psnr == pytest.approx(true, abs=0.011)
-    assert len(TABLES["chavez2021"]) == 13
+    assert len(REFERENCES["chavez2021"].table) == 13
+
+
+def test_a_table_that_prints_psnr_has_its_spread_and_no_printed_columns(tmp_path):
+    experiment = tiny_experiment(
+        tasks={"deblurring": {"operator": "box_blur", "settings": {"size": 7}}},
+        methods={"synthesis": {}, "analysis": {"sweep": {"weight": [1.0e-5, 1.0e-4]}}},
+        reference="oberlin2021",
+    )
+    fabricate(tmp_path, experiment)
+    build(experiment, tmp_path)
+    html = next(tmp_path.rglob("report.html")).read_text()
+    table = Page(html).cells["published"]
+    synthesis, analysis = (next(cells for cells in table if cells[0] == name) for name in ("synthesis", "analysis"))
+    assert synthesis[1:4] == ["Synthesis", "23.38 ± 2.04", ".740 ± .090"]
+    assert analysis[1:4] == ["Analysis", "32.16 ± 1.56", ".940 ± .010"]
+    assert "square root too many" not in html and "64 pixels wide, this experiment" in html
+    written = pd.read_csv(next(tmp_path.rglob("tables/published.csv")))
+    assert not [name for name in written if name.endswith("printed")]
+    latex = next(tmp_path.rglob("tables/published.tex")).read_text()
+    assert "paper: PSNR" in latex and "printed" not in latex
 
 
 def test_an_unknown_reference_names_the_nearest(tmp_path):

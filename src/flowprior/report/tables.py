@@ -10,7 +10,7 @@ import pandas as pd
 from flowprior.evaluation.registry import CHOSEN_BY, METRICS, Metric
 from flowprior.report.formats import verdict
 from flowprior.report.lines import Line
-from flowprior.report.published import table_of
+from flowprior.report.published import reference_of, table_of
 from flowprior.report.results import Results
 
 #: Of the table of results, in the order that its readers know; those of other metrics come after them.
@@ -51,11 +51,13 @@ def paired_table(results: Results) -> pd.DataFrame:
 
 
 def published_table(results: Results) -> pd.DataFrame:
-    """The paper's printed table beside ours, in its convention and as true PSNR; all methods, theirs or not.
+    """The paper's printed table beside ours, as true PSNR and in its convention if it has one; all methods.
 
-    `ours_printed` pools one MSE per 32 images, as the paper's program does; `ours_psnr` is the true mean.
+    `ours_printed` pools one MSE per 32 images, as the program of Chávez 2021 does; `ours_psnr` is the true mean. What
+    is printed stands only beside a paper that prints another number than PSNR.
     """
     table = table_of(results.experiment.reference)
+    printed = results.experiment.reference is not None and reference_of(results.experiment.reference).printed
     lines = []
     for task, line in _entries(results):
         theirs = table.get((task, line.solver))
@@ -68,7 +70,9 @@ def published_table(results: Results) -> pd.DataFrame:
                 "method": line.label,
                 "paper_printed": theirs.printed_psnr if theirs else np.nan,
                 "paper_psnr": theirs.psnr if theirs else np.nan,
+                "paper_psnr_std": theirs.psnr_std if theirs else np.nan,
                 "paper_ssim": theirs.ssim if theirs else np.nan,
+                "paper_ssim_std": theirs.ssim_std if theirs else np.nan,
                 "ours_printed": ours["psnr_chavez2021_pooled"],
                 "ours_psnr": ours["psnr"],
                 "ours_ssim": ours["ssim"],
@@ -78,7 +82,10 @@ def published_table(results: Results) -> pd.DataFrame:
                 "n": int(ours["n"]),
             }
         )
-    return pd.DataFrame(lines)
+    found = pd.DataFrame(lines)
+    return (
+        found if printed or found.empty else found.drop(columns=[name for name in found if str(name).endswith("_printed")])
+    )
 
 
 def hyperparameter_table(results: Results) -> pd.DataFrame:
