@@ -84,7 +84,9 @@ def published_table(results: Results) -> pd.DataFrame:
         )
     found = pd.DataFrame(lines)
     return (
-        found if printed or found.empty else found.drop(columns=[name for name in found if str(name).endswith("_printed")])
+        found
+        if printed or found.empty
+        else found.drop(columns=[name for name in found if str(name).endswith("_printed")])
     )
 
 

@@ -38,7 +38,7 @@ class Unfolded(nn.Module):
     name: ClassVar[str] = "unfolded"
     trained_by: ClassVar[str] = "flowprior.models.unfolded.learning:UnfoldedTraining"
     #: Weights that were trained before move slowly.
-    training_defaults: ClassVar[dict[str, Any]] = {"learning_rate": 2e-4}
+    training_defaults: ClassVar[dict[str, Any]] = {"learning_rate": 5e-4, "clip_norm": 1.0}
 
     class Settings(SettingsModel):
         """Settings of `unfolded`."""
@@ -67,12 +67,20 @@ class Unfolded(nn.Module):
         data_step: Literal["gradient", "pseudo_inverse"] = Field(
             "gradient", description="along A_adjoint(A x - y), or A_dagger(A x - y), which no bad condition slows"
         )
-        step_size: float = Field(1.0, gt=0, description="first mu of every fold, in units of 1 / ||A||^2")
-        strength: float = Field(
-            0.1, gt=0, description="first strength of every fold: lambda of flows, the noise level told to networks"
+        step_size: float = Field(
+            0.7,
+            gt=0,
+            description="first mu of every fold, in units of 1 / ||A||^2; with 1 no fold of denoising sees more"
+            " than the measurement, and none of them learns",
+        )
+        strength: float | None = Field(
+            None,
+            gt=0,
+            description="first strength of every fold: lambda of flows, the noise level told to networks; null: 1 of "
+            "flows (far from images a flow with less is too steep to learn from), .1 of networks",
         )
         step_rate: float = Field(
-            50.0, gt=0, description="how many times faster than weights the logarithms of mu and strengths move"
+            100.0, gt=0, description="how many times faster than weights the logarithms of mu and strengths move"
         )
         likelihood: float = Field(
             0.0,
@@ -101,6 +109,8 @@ class Unfolded(nn.Module):
         )
         self._check(first)
         self.begins_at_origin = settings.start in (None, "zero_latent") and isinstance(first, FlowProximal)
+        asked = settings.strength
+        self._first_strength = first.first_strength if asked is None else asked
         #: Folds that end with a proximal map.
         self.mapped = settings.folds - (isinstance(first, FlowProximal) and not settings.last_shrinks)
         count = 1 if self.shares else self.mapped + self.begins_at_origin
@@ -140,7 +150,7 @@ class Unfolded(nn.Module):
     @property
     def strength_of_folds(self) -> Tensor:
         """Lambda, or the noise level, of each fold that has a proximal map (folds, levels)."""
-        return self.settings.strength * (self.settings.step_rate * self.strengths).exp()
+        return self._first_strength * (self.settings.step_rate * self.strengths).exp()
 
     def forward(self, operator: Operator, y: Tensor) -> Tensor:
         """The last fold's images (N, C, H, W), not clipped, differentiable by all that is learned."""

@@ -50,6 +50,7 @@ class FlowProximal(nn.Module):
         self.sizes = sizes if by_level else [sum(sizes)]
 
     by_batch = False
+    first_strength = 1.0
 
     @property
     def strengths(self) -> int:
@@ -107,6 +108,7 @@ class NetworkProximal(nn.Module):
     """
 
     strengths = passes = 1
+    first_strength = 0.1
 
     def __init__(self, network: nn.Module, again: bool, by_batch: bool) -> None:
         super().__init__()
