@@ -83,9 +83,7 @@ def published_table(results: Results) -> pd.DataFrame:
             }
         )
     found = pd.DataFrame(lines)
-    return (
-        found if printed or found.empty else found.drop(columns=[name for name in found if name.endswith("_printed")])
-    )
+    return found if printed else found[[name for name in map(str, found.columns) if not name.endswith("_printed")]]
 
 
 def hyperparameter_table(results: Results) -> pd.DataFrame:
