@@ -118,6 +118,19 @@ class TestStarts:
         other = solvers.solve("analysis", operator, y, flow, keys=NAMES, seed=1, start="zero_latent", **still)
         assert not torch.allclose(other.images, latent.images)
 
+    def test_all_can_begin_where_map_does(self):
+        (operator, y), flow = problem("block_mean"), small_flow("haar_glow", SHAPE)
+        still = {"start": "sample_moments", "samples": 300, "steps": 1, "learning_rate": 1e-12}
+        ours = solved("analysis", operator, y, flow, weight=0.5 * 0.05**2, **still)
+        theirs = solved("map", operator, y, flow, noise_std=0.05, **still)
+        torch.testing.assert_close(ours.images, theirs.images, rtol=0, atol=1e-6)
+        assert torch.equal(ours.passes, theirs.passes)
+        latent = solved("synthesis", operator, y, flow, weight=0.5 * 0.05**2, optimiser="lbfgs", **still)
+        torch.testing.assert_close(latent.images, theirs.images, rtol=0, atol=1e-5)
+        both = {"latent_steps": 1, "latent_learning_rate": 1e-12}
+        found = solved("hybrid", operator, y, flow, weight=0.5 * 0.05**2, **both, **still)
+        torch.testing.assert_close(found.images, theirs.images, rtol=0, atol=1e-5)
+
     def test_uniform_pixels_follow_an_images_name(self):
         (operator, y), flow = problem(), small_flow("haar_glow", SHAPE)
         settings = {"start": "uniform", "steps": 1, "learning_rate": 1e-12}

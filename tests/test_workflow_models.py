@@ -1,6 +1,7 @@
 """The workflow with models that are no flows: a generator, and a network for one task."""
 
 import json
+
 import pandas as pd
 import pytest
 import yaml

@@ -14,6 +14,7 @@ from flowprior.models.evaluator import evaluator
 from flowprior.operators.base import Operator
 from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.image_space import ImageSettings, Penalty, first_images, search_images, squared_latents
+from flowprior.solvers.moment_start import MomentSettings, noise_of, posterior_means, sample_posteriors
 from flowprior.solvers.penalties import PenaltySettings, checkerboard_energy
 
 
@@ -31,22 +32,32 @@ class Analysis(Solver):
     per_row = ("weight",)
     takes_start = True
 
-    class Settings(PenaltySettings, ImageSettings):
+    class Settings(PenaltySettings, MomentSettings, ImageSettings):
         """Settings of `analysis`."""
 
         optimiser: Literal["adam", "lbfgs"] = Field("lbfgs", description="as in every search")
-        start: Literal["zero_latent", "pseudo_inverse", "uniform", "measurement"] = Field(
+        start: Literal["zero_latent", "pseudo_inverse", "uniform", "measurement", "sample_moments"] = Field(
             "zero_latent",
             description="first image: G(0), as the paper has it; A_dagger y; uniform pixels in [0, 1], as its program "
-            "has them for super-resolution and blur; or y itself",
+            "has them for super-resolution and blur; y itself; or, as `map` begins, the posterior mean under the "
+            "Gaussian of the flow's own samples, under noise of sqrt(2 lambda)",
         )
 
     def run(self, operator: Operator, y: Tensor, prior: Invertible, context: Context) -> Result:
         """Search over x."""
         settings = self.settings
+        weight = self.value_per_image("weight", y, context)
+        noise = noise_of(weight)
         with evaluator(prior, precision=settings.precision, kernel=context.kernel) as asked:
+            near = settings.start == "sample_moments" and context.start is None
+            told = (operator, prior, asked, settings, context, noise, settings.precision)
+            at_noise = sample_posteriors(*told) if near else {}
             started, network = time.perf_counter(), passes_of(prior)
-            start, begun = first_images(settings.start, operator, y, asked, settings, context)
+            start, begun = (
+                (posterior_means(at_noise, operator, y, settings, noise), 0)
+                if near
+                else first_images(settings.start, operator, y, asked, settings, context)
+            )
             return search_images(
                 operator,
                 y,
@@ -55,7 +66,7 @@ class Analysis(Solver):
                 settings,
                 context,
                 data_weight=torch.full_like(y.flatten(1)[:, 0], 0.5),
-                weight=self.value_per_image("weight", y, context),
+                weight=weight,
                 besides=against_checkerboards(settings),
                 started=started,
                 network=network,

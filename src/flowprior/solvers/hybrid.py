@@ -18,6 +18,7 @@ from flowprior.solvers.analysis import against_checkerboards
 from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.image_space import ImageSettings, Penalty, search_images, squared_latents
 from flowprior.solvers.joining import joined, telling
+from flowprior.solvers.moment_start import MomentSettings
 from flowprior.solvers.penalties import PenaltySettings
 from flowprior.solvers.synthesis import Synthesis
 
@@ -34,10 +35,10 @@ class Hybrid(Solver):
     per_row = ("weight",)
     takes_start = True
 
-    class Settings(PenaltySettings, ImageSettings):
+    class Settings(PenaltySettings, MomentSettings, ImageSettings):
         """Settings of `hybrid`."""
 
-        spread: ClassVar[tuple[str, ...]] = ("origin", "pseudo_inverse")
+        spread: ClassVar[tuple[str, ...]] = ("origin", "pseudo_inverse", "sample_moments")
 
         penalty: Literal["latent_norm", "density"] = Field(
             "density", description="of the second search: ||F(x)||^2, or -2 log p(x), log-determinant included"
@@ -50,8 +51,8 @@ class Hybrid(Solver):
         latent_learning_rate: float = Field(
             0.1, gt=0, description="in the first search: Adam's rate at its peak; for lbfgs as learning_rate"
         )
-        start: Literal["origin", "pseudo_inverse"] = Field(
-            "origin", description="where the first search begins: z = 0, or the latent of A_dagger y"
+        start: Literal["origin", "pseudo_inverse", "sample_moments"] = Field(
+            "origin", description="where the first search begins, as of `synthesis`"
         )
         init_std: float = Field(0.0, ge=0, description="standard deviation of the first latent's random part")
         optimiser: Literal["adam", "lbfgs"] = Field("lbfgs", description="of both searches")
@@ -94,7 +95,7 @@ class Hybrid(Solver):
 
 #: What the first search takes from the settings as it is.
 _SHARED = (
-    *("checkerboard", "checkerboard_cells", "start", "init_std"),
+    *("checkerboard", "checkerboard_cells", "start", "init_std", "samples", "samples_noise_std"),
     *("optimiser", "schedule", "history", "tolerance", "precision"),
 )
 

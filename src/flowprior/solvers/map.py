@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from functools import partial
 from typing import Literal
 
 import torch
@@ -13,20 +12,14 @@ from torch import Tensor
 
 from flowprior.models.capabilities import Density, passes_of
 from flowprior.models.evaluator import evaluator
-from flowprior.models.flows.base import Evaluator
 from flowprior.models.gaussian import MAX_DIMENSIONS
-from flowprior.models.moments import sample_moments, stored_moments
-from flowprior.models.posterior import Posterior
 from flowprior.operators.base import Operator
 from flowprior.optim.problem import Rows
 from flowprior.registry import NoiseStd
 from flowprior.solvers.averaging import averaged
 from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.image_space import ImageSettings, first_images, search_images
-from flowprior.solvers.memory import operator_key
-
-#: What stands for no noise at all.
-EXACT_NOISE_STD = 0.001
+from flowprior.solvers.moment_start import EXACT_NOISE_STD, MomentSettings, posterior_means, sample_posteriors
 
 
 class MAP(Solver):
@@ -42,7 +35,7 @@ class MAP(Solver):
     needs = Density
     per_row = ("noise_std",)
 
-    class Settings(ImageSettings):
+    class Settings(MomentSettings, ImageSettings):
         """Settings of `map`."""
 
         noise_std: NoiseStd = Field(
@@ -58,10 +51,6 @@ class MAP(Solver):
             "hardly has an inverse and y has noise), G(0), or the posterior mean under the Gaussian with the "
             "mean and covariance of the flow's own samples; what of it no measurement enters is not counted in "
             "`seconds`",
-        )
-        samples: int = Field(8192, ge=2, description="how many samples the start 'sample_moments' takes")
-        samples_noise_std: NoiseStd | None = Field(
-            None, gt=0, description="noise that the start 'sample_moments' assumes; left out: noise_std of each image"
         )
         tempering: float = Field(
             0.1,
@@ -92,9 +81,15 @@ class MAP(Solver):
             return -asked.log_prob(_mirrored(x, mirror[rows]) if copies > 1 else x)
 
         with evaluator(prior, precision=settings.precision, kernel=context.kernel) as asked:
-            at_noise = self._posteriors(operator, prior, asked, context, noise) if first == "sample_moments" else {}
+            near = first == "sample_moments"
+            told = (operator, prior, asked, settings, context, noise, settings.precision, copies)
+            at_noise = sample_posteriors(*told) if near else {}
             started, network = time.perf_counter(), passes_of(prior)
-            start, decoded = self._start(first, operator, y, asked, noise, at_noise, context)
+            start, decoded = (
+                (posterior_means(at_noise, operator, y, settings, noise), 0)
+                if near
+                else first_images(first, operator, y, asked, settings, context)
+            )
             start = start.repeat_interleave(copies, dim=0)
             if first == "zero_latent" and copies > 1:
                 # Of each copy's own prior: the mirror image of G(0).
@@ -121,52 +116,6 @@ class MAP(Solver):
         asked, values = self.settings.start, math.prod(operator.shape)
         too_large = "start" not in self.settings.model_fields_set and values > MAX_DIMENSIONS
         return "zero_latent" if too_large else asked
-
-    def _posteriors(
-        self, operator: Operator, prior: Density, asked: Evaluator, context: Context, noise: Tensor
-    ) -> dict[float, Posterior]:
-        """For each noise that an image's start assumes, what posterior means under it need."""
-        settings = self.settings
-        samples = (settings.samples, context.seed, settings.precision)
-        gaussian = context.remembered(
-            ("sample_moments", *samples),
-            lambda: (
-                stored_moments(prior, settings.samples, context.seed)
-                or sample_moments(asked, settings.samples, context.seed)
-            ),
-        )
-        observed = context.remembered(
-            ("sample_observed", *samples, settings.mirrors, operator_key(operator)),
-            lambda: gaussian.mirrored(settings.mirrors).observed(operator),
-        )
-        assumed = [settings.samples_noise_std] if settings.samples_noise_std else noise.unique().tolist()
-        return {
-            std: context.remembered(
-                ("sample_posterior", *samples, settings.mirrors, std, operator_key(operator)),
-                partial(observed.posterior, std),
-            )
-            for std in assumed
-        }
-
-    @torch.no_grad()
-    def _start(
-        self,
-        first: str,
-        operator: Operator,
-        y: Tensor,
-        prior: Evaluator,
-        noise: Tensor,
-        at_noise: dict[float, Posterior],
-        context: Context,
-    ) -> tuple[Tensor, int]:
-        """First images, and how often the model was asked for them."""
-        if not at_noise:
-            return first_images(first, operator, y, prior, self.settings, context)
-        start = y.new_empty(len(y), *operator.shape)
-        for std, posterior in at_noise.items():
-            rows = noise == std if self.settings.samples_noise_std is None else torch.ones_like(noise).bool()
-            start[rows] = posterior.mean(y[rows]).clamp(0, 1)
-        return start, 0
 
 
 def _mirrored(x: Tensor, mirror: Tensor) -> Tensor:
