@@ -72,6 +72,20 @@ def test_map_needs_no_tuning_anywhere(flow, photographs, memory, name, noise_std
     assert psnr_of("map", operator, y, flow, x, memory, noise_std=noise_std) > linear - 0.5
 
 
+@pytest.mark.parametrize("noise_std", [0.0, 0.02, 0.1])
+@pytest.mark.parametrize("name", ["identity", "box_blur", "gaussian_blur", "center_mask", "gaussian_sensing"])
+def test_plug_and_play_needs_no_tuning(photographs, name, noise_std):
+    """With the Gaussian as its denoiser it comes near to what that Gaussian's best linear estimate is."""
+    x = torch.from_numpy(photographs[1][:24]).permute(0, 3, 1, 2).float() / 255
+    settings = {"gaussian_sensing": {"measurements": 300}, "gaussian_blur": {"std": 1.5}}.get(name, {})
+    operator = fp.operators.build(name, SHAPE, **settings)
+    y = operator.measure(x, noise_std, torch.Generator().manual_seed(1))
+    gaussian, memory = Gaussian.fit_pixels(photographs[0]), Memory()
+    linear = psnr_of("linear_mmse", operator, y, gaussian, x, memory, noise_std=max(noise_std, 0.001))
+    found = psnr_of("plug_and_play", operator, y, gaussian, x, memory, noise_std=noise_std)
+    assert found > linear - (2 if name == "gaussian_sensing" else 0.5)
+
+
 def test_images_too_large_for_a_covariance_begin_elsewhere():
     shape = (3, 128, 128)
     flow = flows.build("haar_glow", shape, levels=2, steps=1, hidden=4)

@@ -52,7 +52,7 @@ def test_each_image_has_its_own_level_and_is_its_own_problem(kind, shape):
         alone = model.denoise(x[i : i + 1], float(levels[i]))
         torch.testing.assert_close(alone, together[i : i + 1], atol=1e-5, rtol=0)
     assert not torch.allclose(model.denoise(x, 0.05)[1], together[1])
-    assert torch.equal(model.denoise(x, 0.3), model.denoise(x, 0.7))  # more than it has learned
+    assert torch.equal(model.denoise(x, 0.5), model.denoise(x, 0.7))  # more than it has learned
 
 
 def test_it_learns_noise_of_every_level(learned):
@@ -68,17 +68,17 @@ def test_it_learns_noise_of_every_level(learned):
 def test_the_level_that_it_is_told_counts(learned):
     """Told that there is more noise it takes more away: the truth is the best of three levels."""
     x = to_float(pictures(64, 2))
-    noisy = x + 0.1 * torch.randn(x.shape, generator=source())
+    noisy = x + 0.2 * torch.randn(x.shape, generator=source())
     small, true, large = (
-        float(psnr(learned.model.denoise(noisy, told).detach(), x).mean()) for told in (0.01, 0.1, 0.3)
+        float(psnr(learned.model.denoise(noisy, told).detach(), x).mean()) for told in (0.02, 0.2, 0.5)
     )
     assert true > small and true > large
 
 
 def test_training_says_what_it_is_on_other_images(learned):
     x = to_float(pictures(64, 2))
-    noisy = x + 0.15 * torch.randn(x.shape, generator=source())
-    found = psnr(learned.model.denoise(noisy, 0.15).detach().clamp(0, 1), x).mean()
+    noisy = x + 0.25 * torch.randn(x.shape, generator=source())
+    found = psnr(learned.model.denoise(noisy, 0.25).detach().clamp(0, 1), x).mean()
     assert float(found) == pytest.approx(learned.score, abs=1.0)
 
 

@@ -8,7 +8,7 @@ from pieces import MODEL_WITH, shaken, small_flow, small_model, small_operator
 from flowprior import solvers
 from flowprior.device import device_for
 from flowprior.errors import FlowpriorError
-from flowprior.models.capabilities import LinearEstimate, LinearGaussian
+from flowprior.models.capabilities import Denoises, LinearEstimate, LinearGaussian
 from flowprior.models.gaussian import Gaussian
 from flowprior.solvers.memory import Memory, content_of
 
@@ -18,7 +18,7 @@ NAMES = [name for name in solvers.names() if solvers.REGISTRY.get(name).needs is
 
 def prior_of(solver, seed):
     source = torch.Generator().manual_seed(seed)
-    if solvers.REGISTRY.get(solver).needs in (LinearEstimate, LinearGaussian):
+    if solvers.REGISTRY.get(solver).needs in (LinearEstimate, LinearGaussian, Denoises):
         return Gaussian.fit(torch.rand(64, *SHAPE, generator=source))
     own = MODEL_WITH.get(solvers.REGISTRY.get(solver).needs.__name__)
     model = shaken(small_model(own)) if own else small_flow("haar_glow", SHAPE, torch.float32)

@@ -37,6 +37,7 @@ def asked(name, **settings):
     priors = {
         "linear_mmse": lambda: fitted(side),
         "linear_posterior": lambda: fitted(side),
+        "plug_and_play": lambda: fitted(side),
         "regressor": lambda: small_model("regressor").eval(),
         "unfolded": lambda: small_model("unfolded").eval(),
         "csgm": lambda: small_model("dcgan").eval(),

@@ -9,6 +9,7 @@ import re
 import shutil
 from html import unescape
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,8 @@ from flowprior.experiment.plan import jobs
 from flowprior.images.checksums import of_file
 from flowprior.images.quantise import to_pixels
 from flowprior.report import Layout, build, report_files
-from flowprior.report.formats import number, signed, unit
+from flowprior.report.costs import cost_table, training_seconds, with_training
+from flowprior.report.formats import count, duration, number, signed, unit
 from flowprior.report.grids import make_grid
 from flowprior.report.lines import lines_of
 from flowprior.report.published import REFERENCES, table_of
@@ -112,6 +114,43 @@ def test_the_page_needs_nothing_but_itself(html):
 def test_flows_and_generators_stand_beside_each_other(html):
     table = html[html.index('<section id="models">') : html.index('<section id="provenance">')]
     assert "energy score of samples" in table and "<td>4.29</td><td>0.1234</td>" in table
+
+
+def test_training_stands_beside_what_an_image_costs(html, results):
+    rows = Page(html).cells["cost"]
+    map_line, linear = (next(line for line in results.lines if line.method == name) for name in ("map", "linear_mmse"))
+    for task in results.experiment.tasks:
+        found = cost_table(results, task)
+        seconds = [entry["chosen"]["seconds_per_image"] for entry in found]
+        assert seconds == sorted(seconds) and {entry["line"] for entry in found} == set(results.lines_on(task))
+        assert training_seconds(results, task, map_line) == 182.0
+        entry = next(entry for entry in found if entry["line"] == map_line)
+        spent = entry["chosen"]["seconds_per_image"]
+        shown = ["map", number(entry["chosen"]["psnr"]), duration(spent), "3 min 2 s", count(182 / spent)]
+        assert shown in rows
+    assert [row[3] for row in rows if row[0] == "linear_mmse"] == ["—", "—"]
+    assert (
+        with_training(results, map_line) == "map, trained 3 min 2 s" and with_training(results, linear) == "linear_mmse"
+    )
+
+
+def test_models_for_one_task_each_are_counted_once_each(tmp_path):
+    tasks = {
+        "one": {"operator": "identity"},
+        "two": {"operator": "center_mask"},
+        "other": {"operator": "identity", "noise_std": 0.2, "trained_as": "one"},
+    }
+    methods = {"regressor": {}, "bm3d": {}}
+    experiment = tiny_experiment(priors={"unet": {"model": "regressor"}}, tasks=tasks, methods=methods, reference=None)
+    results = SimpleNamespace(experiment=experiment, layout=Layout(experiment, tmp_path), lines_on=lambda task: lines)
+    lines = lines_of(experiment)
+    assert with_training(results, lines[0]) == "regressor"  # nothing says how long it took
+    for task, seconds in (("one", 60.0), ("two", 90.0)):
+        config = results.layout.trained(experiment.training_of("unet", task), "config")
+        config.parent.mkdir(parents=True)
+        config.write_text(json.dumps({"seconds": seconds}))
+    assert training_seconds(results, "other", lines[0]) == 60.0
+    assert with_training(results, lines[0]) == "regressor, trained 2 min 30 s for 2 tasks"
 
 
 def test_no_text_of_the_page_is_not_a_number(html):

@@ -8,7 +8,7 @@ from pieces import MODEL_WITH, shaken, small_flow, small_model, small_operator
 
 from flowprior import operators, solvers
 from flowprior.errors import FlowpriorError, UnknownNameError
-from flowprior.models.capabilities import LinearEstimate, LinearGaussian
+from flowprior.models.capabilities import Denoises, LinearEstimate, LinearGaussian
 from flowprior.models.gaussian import Gaussian
 from flowprior.models.moments import sample_moments
 from flowprior.models.posterior import Posterior
@@ -28,7 +28,7 @@ LATENT = ("chavez", "csgm", "glowip")
 
 def prior_of(name):
     needs = solvers.REGISTRY.get(name).needs
-    if needs in (LinearEstimate, LinearGaussian):
+    if needs in (LinearEstimate, LinearGaussian, Denoises):
         return Gaussian.fit(torch.rand(64, *SHAPE, generator=torch.Generator().manual_seed(3)))
     if needs is not None and needs.__name__ in MODEL_WITH:
         return shaken(small_model(MODEL_WITH[needs.__name__]))

@@ -5,7 +5,7 @@
 | `Decodes` | `latent_shape`, `decode(z) -> x` | flows, generators |
 | `Density` | `log_prob(x)` | flows, the Gaussian |
 | `Invertible` | both, `encode(x)`, log-determinants | flows |
-| `Denoises` | `denoise(x, std) -> x` | the Gaussian, networks trained to |
+| `Denoises` | `denoise(x, std) -> x` | the Gaussian, the denoiser |
 | `Velocity` | `velocity(x, time)` | flow matching |
 | `LinearEstimate` | the best linear estimate, given an operator | the Gaussian, that of low rank |
 | `LinearGaussian` | the whole posterior in closed form, given an operator | the Gaussian |

@@ -38,7 +38,7 @@ class Denoiser(nn.Module):
         """Settings of `denoiser`."""
 
         max_std: NoiseStd = Field(
-            0.3, gt=0, description="largest noise that it learns, on values in [0, 1]; asked for more, it takes this"
+            0.5, gt=0, description="largest noise that it learns, on values in [0, 1]; asked for more, it takes this"
         )
 
     def __init__(self, shape: tuple[int, int, int], settings: Settings) -> None:
@@ -62,11 +62,17 @@ class Denoiser(nn.Module):
         return found
 
 
+#: Of the largest level: below it errors weigh alike.
+_SMALL = 0.1
+
+
 class DenoisingTraining(Trainable):
-    """Mean squared error between images and what the model makes of them with noise.
+    """Mean squared error between images and what the model makes of them with noise, lighter for stronger noise.
 
     The noise of each image has a level of its own, uniform from zero to the model's `max_std`; the score is the PSNR
-    at half of that, always the same noise.
+    at half of that, always the same noise. Errors grow with the level: weighed alike, those under strong noise decide
+    alone, and at little noise the network costs more than it gains. Divided by the level (measured at 16x16, 800 steps,
+    max_std .3: PSNR at noise .005, .02 and .2 is 37.6, 35.1 and 24.4 dB; not divided 33.8, 32.9 and 24.4).
     """
 
     score = "psnr"
@@ -84,7 +90,7 @@ class DenoisingTraining(Trainable):
 
     def players(self) -> tuple[Player, ...]:
         """The model alone."""
-        return (Player("denoiser", self.model, "mse"),)
+        return (Player("denoiser", self.model, "weighted_mse"),)
 
     def examples(self, pixels: Tensor, source: torch.Generator) -> Examples:
         """Noisy images, their levels (n, 1, 1, 1), and the images."""
@@ -103,13 +109,15 @@ class DenoisingTraining(Trainable):
     def gradients(
         self, player: str, parts: Sequence[Examples], scale: float, each: Each
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        """Of the mean squared error of values in [0, 1]."""
+        """Of the weighted mean squared error of values in [0, 1]; at the level in the middle the weight is one."""
+        largest = self.model.settings.max_std
 
         def loss(examples: Examples) -> Tensor:
             noisy, levels, images = examples
             with self.autocast(images.device):
                 found = self.model(noisy, levels)
-            return scale * (found.float() - images).square().flatten(1).mean(1).sum()
+            errors = (found.float() - images).square().flatten(1).mean(1)
+            return scale * (errors * (0.5 + _SMALL) * largest / (levels.flatten() + _SMALL * largest)).sum()
 
         # A norm by the batch changes what all threads see: then there is one.
         with nullcontext() if self.divisible else by_batch(self.model):

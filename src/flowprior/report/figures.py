@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from flowprior.evaluation.plots import cost_curve
 from flowprior.evaluation.registry import CHOSEN_BY, chosen_by
+from flowprior.report.costs import with_training
 from flowprior.report.lines import Line
 from flowprior.report.results import Results
 from flowprior.report.style import TEXT_WIDTH, legend, message, new_figure
@@ -81,7 +83,9 @@ def cost_figure(results: Results, cost: str) -> Figure:
         axis.set_ylabel(chosen_by().head)
     for axis in list(axes)[len(tasks) :]:
         axis.remove()
-    legend(figure, results.lines, _extra(cost))
+    # Before the first image a model was trained: time, and passes of another kind.
+    lines = [replace(line, label=with_training(results, line)) for line in results.lines]
+    legend(figure, lines if cost == "seconds" else results.lines, _extra(cost))
     return figure
 
 

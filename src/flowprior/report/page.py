@@ -23,7 +23,7 @@ from flowprior.provenance.collected import collect, hashes
 from flowprior.provenance.reproducing import settings_text
 from flowprior.provenance.source import UNKNOWN
 from flowprior.provenance.times import JobEntry, step_times
-from flowprior.report import figures, grids, latex, origins, priors, style, sweeps, tables, uncertainty
+from flowprior.report import costs, figures, grids, latex, origins, priors, style, sweeps, tables, uncertainty
 from flowprior.report.formats import between, count, duration, interval, number, signed, unit, verdict, written
 from flowprior.report.grids import Grid
 from flowprior.report.measured import LEAST_NORM
@@ -149,6 +149,7 @@ def render(results: Results, reconstructions: list[Grid], certain: list[Group], 
         published=tables.published_table(results).to_dict("records") if reference else None,
         edges=[f"{task} by {line.label}, {setting}" for task, line, setting in sweeps.at_an_edge(results)],
         least_norm=LEAST_NORM,
+        costs={task: costs.cost_table(results, task) for task in experiment.tasks if results.lines_on(task)},
         certain=bool(certain),
         grids=reconstructions,
         trainings=experiment.trainings(),

@@ -24,6 +24,7 @@ REGISTRY: Registry[Solver] = Registry(
         "linear_posterior": "flowprior.solvers.linear_posterior:LinearPosterior",
         "regressor": "flowprior.solvers.regressor:RegressorSolver",
         "unfolded": "flowprior.solvers.unfolded:UnfoldedSolver",
+        "plug_and_play": "flowprior.solvers.plug_and_play:PlugAndPlay",
         "lasso_dct": "flowprior.solvers.lasso:LassoDCT",
         "lasso_wavelet": "flowprior.solvers.lasso:LassoWavelet",
         "tv": "flowprior.solvers.tv:TotalVariation",
