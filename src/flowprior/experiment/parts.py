@@ -93,13 +93,25 @@ class MethodTask(SettingsModel):
     paper: dict[str, Scalar] | None = Field(None, description="the fixed values the paper used, reported beside ours")
 
 
+def _names_will_do(schema: dict[str, Any]) -> None:
+    """A list of tasks' names, and a task about which nothing is said, are understood too."""
+    for one in schema["anyOf"]:
+        if "additionalProperties" in one:
+            one["additionalProperties"] = {"anyOf": [one["additionalProperties"], {"type": "null"}]}
+    schema["anyOf"].append({"type": "array", "items": {"type": "string"}})
+
+
 class MethodSettings(SettingsModel):
     """A solver, its settings, and the values to choose from on validation images."""
 
     solver: str | None = Field(None, description="registered solver; default: the method's name")
     settings: dict[str, Any] = Field(default_factory=dict, description="the solver's own settings")
     sweep: dict[str, list[Scalar]] = Field(default_factory=dict, description="setting -> values; all combinations run")
-    tasks: dict[str, MethodTask] | None = Field(None, description="tasks it runs on, with what differs; null: all")
+    tasks: dict[str, MethodTask] | None = Field(
+        None,
+        description="tasks it runs on, with what differs, or their names alone; null: all",
+        json_schema_extra=_names_will_do,
+    )
     priors: list[str] | None = Field(None, description="priors it runs with; null: all that can what it needs")
     images: int | None = Field(None, ge=1, description="only the first so many test images (slow protocols); null: all")
 
