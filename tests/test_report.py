@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
+import math
 import re
 import shutil
 from html import unescape
@@ -30,7 +32,7 @@ from flowprior.report.costs import cost_table, training_seconds, with_training
 from flowprior.report.formats import count, duration, number, signed, unit
 from flowprior.report.grids import make_grid
 from flowprior.report.lines import lines_of
-from flowprior.report.published import TABLES, table_of
+from flowprior.report.published import TABLES, reference_of
 from flowprior.report.results import load
 from flowprior.report.uncertainty import certainties
 
@@ -222,8 +224,49 @@ def test_the_published_table_stands_beside_ours_in_both_conventions(html, result
     ],
 )
 def test_published_values_mean_the_documented_decibels(task, solver, true):
-    assert table_of("chavez2021")[task, solver].psnr == pytest.approx(true, abs=0.011)
-    assert len(TABLES["chavez2021"]) == 13
+    assert reference_of("chavez2021").entry(task, solver, "any").psnr == pytest.approx(true, abs=0.011)
+    assert len(TABLES["chavez2021"].entries) == 13
+
+
+def test_tables_of_wei2022_are_told_apart_by_models():
+    wei = reference_of("wei2022")
+    assert wei.entry("deblurring", "unfolded", "glow") == (
+        "GLOW Prox",
+        40.549,
+        pytest.approx(math.nan, nan_ok=True),
+        40.549,
+    )
+    assert wei.entry("denoising", "unfolded", "unet_pretrained") is None  # not printed
+    assert wei.entry("inpainting_other", "unfolded", "unet").psnr == 35.917
+    assert wei.entry("deblurring", "unfolded", "unet", "anime").psnr == 26.224
+    assert (
+        wei.entry("deblurring", "map", "glow") is None and wei.entry("deblurring", "unfolded", "glow", "ffhq") is None
+    )
+    assert (len(wei.entries), len(wei.sets["anime"])) == (25, 9)
+
+
+def test_a_published_table_without_a_convention_has_no_column_for_it(tmp_path, monkeypatch):
+    """Beside its own images and another set's; the solver behind the paper's rows is named as ours for the test."""
+    wei = TABLES["wei2022"]
+
+    def rename(table):
+        return {(task, "map", "flow_a"): entry for (task, _, model), entry in table.items() if model == "glow"}
+
+    sets = {name: rename(table) for name, table in wei.sets.items()}
+    monkeypatch.setitem(TABLES, "wei2022", dataclasses.replace(wei, entries=rename(wei.entries), sets=sets))
+    experiment = tiny_experiment(
+        reference="wei2022", bits=8, test_sets={"anime": {"source": "folder", "path": str(tmp_path), "test": 6}}
+    )
+    fabricate(tmp_path, experiment)
+    build(experiment, tmp_path)
+    layout = Layout(experiment, tmp_path)
+    table = pd.read_csv(layout.table("published").with_suffix(".csv"))
+    assert not [name for name in table if name.endswith("printed")]
+    found = table[table["paper_row"] == "GLOW Prox"].set_index("task")["paper_psnr"]
+    assert found.to_dict() == {"denoising": 28.236, "denoising, anime": 22.102}
+    rows = Page(layout.page.read_text()).cells["published"]
+    assert ["denoising, anime"] in rows and {len(row) for row in rows[2:] if len(row) > 1} == {10}
+    assert "printed" not in layout.table("published").with_suffix(".tex").read_text()
 
 
 def test_an_unknown_reference_names_the_nearest(tmp_path):

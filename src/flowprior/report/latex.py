@@ -9,6 +9,7 @@ import pandas as pd
 
 from flowprior.evaluation.registry import CHOSEN_BY
 from flowprior.report.formats import MINUS, interval, number, signed, unit, written
+from flowprior.report.published import reference_of
 from flowprior.report.results import Results
 from flowprior.report.tables import best, hyperparameter_table, listed, published_table, selection_table
 
@@ -106,21 +107,32 @@ def _paired(results: Results) -> str:
 
 
 def _published(results: Results) -> str:
-    columns: Columns = {
-        "method": ("method", str),
-        "paper_printed": ("paper: printed", number),
-        "paper_psnr": ("PSNR", number),
-        "paper_ssim": ("SSIM", unit),
-        "ours_printed": ("ours: printed", number),
-        "ours_psnr": ("PSNR", number),
-        "ours_ssim": ("SSIM", unit),
-        "ours_paper_setting_psnr": ("fixed: PSNR", number),
-        "ours_paper_setting_ssim": ("SSIM", unit),
-    }
-    caption = (
-        r"Published values beside ours. `Printed' follows the paper's program, which takes a square root "
-        r"too many and pools errors over 32 images; PSNR is true, in dB. `Fixed': the paper's settings."
-    )
+    if reference_of(str(results.experiment.reference)).square_root:
+        columns: Columns = {
+            "method": ("method", str),
+            "paper_printed": ("paper: printed", number),
+            "paper_psnr": ("PSNR", number),
+            "paper_ssim": ("SSIM", unit),
+            "ours_printed": ("ours: printed", number),
+            "ours_psnr": ("PSNR", number),
+            "ours_ssim": ("SSIM", unit),
+            "ours_paper_setting_psnr": ("fixed: PSNR", number),
+            "ours_paper_setting_ssim": ("SSIM", unit),
+        }
+        caption = (
+            r"Published values beside ours. `Printed' follows the paper's program, which takes a square root "
+            r"too many and pools errors over 32 images; PSNR is true, in dB. `Fixed': the paper's settings."
+        )
+    else:
+        columns = {
+            "method": ("method", str),
+            "paper_psnr": ("paper: PSNR", number),
+            "ours_psnr": ("ours: PSNR", number),
+            "ours_ssim": ("SSIM", unit),
+            "ours_paper_setting_psnr": ("fixed: PSNR", number),
+            "ours_paper_setting_ssim": ("SSIM", unit),
+        }
+        caption = "Published values beside ours; PSNR in dB. `Fixed': the paper's settings."
     return _grouped(published_table(results), columns, caption, "tab:published")
 
 
