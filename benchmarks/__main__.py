@@ -24,6 +24,7 @@ PARTS = (
     "defaults",
     "memory",
     "depth",
+    "folds",
     "records",
     "workflow_share",
 )

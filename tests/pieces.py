@@ -49,8 +49,11 @@ SMALL_MODELS = {
     "dcgan": {"latent": 5, "width": 4},
     "pggan": {"latent": 6, "width": 8},
     "regressor": {"width": 4},
+    "unfolded": {"folds": 2, "prox": "haar_glow", "prox_settings": {"levels": 2, "steps": 1, "hidden": 4}},
     "denoiser": {"width": 4},
 }
+#: Capability -> the model that solvers which need it are tested with, where a flow has it not.
+MODEL_WITH = {"Solves": "regressor", "Unfolds": "unfolded"}
 MODEL_SIDES = {"dcgan": 16, "pggan": 16}
 
 #: name -> (layer for 4 channels at 4x4, in float64)
@@ -92,7 +95,6 @@ def small_model(name, seed=0, **settings):
 
 #: Settings that make a small instance of an operator: it is tested with each of them, and used with the first.
 OPERATOR_SETTINGS = {
-    "box_blur": [{"size": size} for size in (3, 1, 5, 7)],
     "gaussian_blur": [
         {"std": 0.6},
         {"std": 0.8, "border": "reflect"},
@@ -100,6 +102,11 @@ OPERATOR_SETTINGS = {
         {"std": 0.5, "size": 17, "border": "reflect"},
         {"std": 3.0, "size": 1},
     ],
+    "box_blur": [
+        *({"size": size} for size in (3, 1, 5, 7)),
+        *({"size": size, "border": "valid"} for size in (3, 1, 5)),
+    ],
+    "block_mean": [{"factor": factor} for factor in (2, 1, 4)],
     "center_mask": [{}, {"start": 0.5, "stop": 0.5}, {"start": 0.0, "stop": 0.6}, {"start": 0.0, "stop": 1.0}],
     "random_mask": [{}, {"missing": 0.0}, {"missing": 1.0}, {"missing": 0.3, "seed": 4}],
     "half_mask": [{}, {"lost": "bottom", "missing": 0.3}, {"lost": "right", "missing": 1.0}, {"lost": "top"}],
@@ -111,11 +118,14 @@ OPERATOR_SETTINGS = {
     ],
     "dct_sensing": [{"measurements": 12}, {"measurements": 1}, {"measurements": 35, "seed": 5}],
 }
-#: (operator, shape of its images, settings): images that are not square, in colour and grey.
+#: Shapes of images, not square, in colour and grey; other ones where an operator does not take these.
+_SHAPES = ((3, 8, 6), (1, 5, 7))
+_OWN_SHAPES = {"block_mean": ((3, 8, 4), (1, 4, 12))}
+#: (operator, shape of its images, settings).
 OPERATOR_CASES = [
     (name, shape, settings)
     for name in operators.names()
-    for shape in ((3, 8, 6), (1, 5, 7))
+    for shape in _OWN_SHAPES.get(name, _SHAPES)
     for settings in OPERATOR_SETTINGS.get(name, [{}])
 ]
 

@@ -115,7 +115,7 @@ class TestMomentsBesideACheckpoint:
         assert stored_moments(read, 300, 7) is None
 
     def test_are_asked_for_by_a_search(self, folder, monkeypatch):
-        monkeypatch.setattr("flowprior.solvers.map.sample_moments", lambda *_: pytest.fail("drawn again"))
+        monkeypatch.setattr("flowprior.solvers.moment_start.sample_moments", lambda *_: pytest.fail("drawn again"))
         operator = fp.operators.build("identity", SHAPE)
         y = torch.rand(1, *SHAPE, generator=torch.Generator().manual_seed(1))
         found = fp.solvers.solve("map", operator, y, flows.load(folder), samples=300, seed=7, steps=2)

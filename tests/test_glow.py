@@ -10,8 +10,8 @@ from flowprior import solvers
 from flowprior.errors import FlowpriorError
 from flowprior.models import flows
 from flowprior.models.flows.evaluators import FoldedFlow, KernelFlow, NotFoldableError, compiled
-from flowprior.models.flows.glow import ASIM2020
-from flowprior.models.flows.layers import ActNorm, Coupling, SigmoidAffine, sigmoid_affine
+from flowprior.models.flows.glow import ASIM2020, OBERLIN2021
+from flowprior.models.flows.layers import ActNorm, Coupling, SigmoidAffine, additive, sigmoid_affine
 
 needs_compiler = pytest.mark.skipif(compiled.kernel() is None, reason="no C compiler on this machine")
 
@@ -29,6 +29,36 @@ def test_asim_has_the_papers_size(side, steps, levels, printed):
     assert len(couplings) == (levels - 1) * steps + 1
     assert couplings[-1].scale_shift == SigmoidAffine(1.0)
     assert all(coupling.scale_shift is sigmoid_affine for coupling in couplings[:-1])
+
+
+def test_oberlin_has_the_papers_size_but_for_what_it_stores_otherwise():
+    with torch.device("meta"):
+        flow = flows.build("glow", (3, 64, 64), **OBERLIN2021)
+    ours = sum(parameter.numel() for parameter in flow.parameters())
+    channels, steps = (12, 24, 48, 96), OBERLIN2021["steps"]
+    # They store L and U of each 1x1 convolution as two full matrices, and the logarithm of U's diagonal.
+    by_lu = steps * sum(2 * c * c + c for c in channels)
+    by_one_matrix = steps * sum(c * c for c in channels)
+    assert ours - by_one_matrix + by_lu == 61_033_984
+    # A split's prior: a 3x3 convolution from what is kept to mean and log-scale of the rest, with bias and gain; the
+    # last level's looks at zeros as many as its latents.
+    kept = [c // 2 for c in channels[:-1]] + [channels[-1]]
+    assert sum(9 * c * 2 * c + 2 * (2 * c) for c in kept) == 180_048
+
+
+def test_oberlin_starts_as_released():
+    torch.manual_seed(0)
+    flow = flows.build("glow", (3, 16, 16), **{**OBERLIN2021, "steps": 2, "levels": 2, "hidden": 200})
+    couplings = [module for module in flow.modules() if isinstance(module, Coupling)]
+    assert len(couplings) == 4 and all(coupling.scale_shift is additive for coupling in couplings)
+    for network in (coupling.network for coupling in couplings):
+        for number in (0, 2):
+            assert network[number].weight.std().item() == pytest.approx(0.05, rel=0.05)
+            assert not network[number].bias.any()
+        assert not network[4].convolution.weight.any() and not network[4].log_gain.any()
+    # The first half drives the second.
+    h = torch.randn(2, 12, 4, 4)
+    assert torch.equal(couplings[0](h)[0][:, :6], h[:, :6])
 
 
 def test_asim_starts_as_released():

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from pieces import shaken, small_flow, small_model, small_operator
+from pieces import MODEL_WITH, shaken, small_flow, small_model, small_operator
 
 from flowprior import solvers
 from flowprior.device import device_for
 from flowprior.errors import FlowpriorError
-from flowprior.models.capabilities import Denoises, LinearEstimate, LinearGaussian, Solves
+from flowprior.models.capabilities import Denoises, LinearEstimate, LinearGaussian
 from flowprior.models.gaussian import Gaussian
 from flowprior.solvers.memory import Memory, content_of
 
@@ -20,8 +20,8 @@ def prior_of(solver, seed):
     source = torch.Generator().manual_seed(seed)
     if solvers.REGISTRY.get(solver).needs in (LinearEstimate, LinearGaussian, Denoises):
         return Gaussian.fit(torch.rand(64, *SHAPE, generator=source))
-    asked = solvers.REGISTRY.get(solver).needs is Solves
-    model = shaken(small_model("regressor")) if asked else small_flow("haar_glow", SHAPE, torch.float32)
+    own = MODEL_WITH.get(solvers.REGISTRY.get(solver).needs.__name__)
+    model = shaken(small_model(own)) if own else small_flow("haar_glow", SHAPE, torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.05 * torch.randn(parameter.shape, generator=source)

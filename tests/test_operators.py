@@ -198,6 +198,8 @@ def test_blur_is_the_mean_of_nine():
         ("gaussian_sensing", {"measurements": 145}, r"at most the 144 values of an image \(3, 8, 6\), got 145"),
         ("gaussian_sensing", {"measurements": 0}, "measurements: .* greater than or equal to 1, got 0"),
         ("gaussian_sensing", {}, "measurements: Field required"),
+        ("box_blur", {"size": 7, "border": "valid"}, "at most the shorter side 6 of the image .* got 7; use a smaller"),
+        ("block_mean", {"factor": 4}, "factor must divide the sides of the image 8x6, got 4; use one that does"),
         ("center_mask", {"start": 0.8}, "start must not exceed stop, got start 0.8 and stop 0.7"),
     ],
 )
@@ -257,6 +259,26 @@ def test_the_center_mask_of_asim2020_is_19_pixels_wide():
     known = operators.build("center_mask", (3, 64, 64), start=0.35, stop=0.65).known(torch.ones(1))
     rows = (known == 0).any(1).nonzero()[:, 0]
     assert (rows[0], rows[-1], int((known == 0).sum())) == (22, 40, 361)
+
+
+@pytest.mark.parametrize(("side", "first", "last"), [(64, 21, 41), (32, 10, 20)])
+def test_the_center_mask_of_oberlin2021_is_a_third_of_the_side(side, first, last):
+    known = operators.build("center_mask", (3, side, side), start=0.3334, stop=0.6667).known(torch.ones(1))
+    for axis in (0, 1):
+        lost = (known == 0).any(axis).nonzero()[:, 0]
+        assert (lost[0], lost[-1]) == (first, last)
+    assert int((known == 0).sum()) == (last - first + 1) ** 2
+
+
+def test_block_means_are_a_strided_pool_and_a_blur_that_is_valid_has_no_border():
+    x = torch.rand(2, 3, 8, 12)
+    found = operators.build("block_mean", (3, 8, 12), factor=4).A(x)
+    torch.testing.assert_close(found, torch.nn.functional.avg_pool2d(x, 4))
+    valid = operators.build("box_blur", (3, 8, 12), size=5, border="valid")
+    torch.testing.assert_close(valid.A(x), torch.nn.functional.avg_pool2d(x, 5, stride=1))
+    # Where both see a whole neighbourhood they see the same.
+    padded = operators.build("box_blur", (3, 8, 12), size=5).A(x)
+    torch.testing.assert_close(valid.A(x), padded[..., 2:-2, 2:-2])
 
 
 @pytest.mark.parametrize("name", ["gaussian_sensing", "dct_sensing"])

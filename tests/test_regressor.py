@@ -93,17 +93,17 @@ def test_it_learns_from_measurements_as_they_are_made(bits, as_image):
     task = task_of("identity", 0.1, as_image=as_image)
     trainable = trainable_of(small_model("regressor"), SETTINGS.model_copy(update={"batch": 40}), bits, task)
     batches = Batches(np.full((40, 8, 8, 3), 100, np.uint8), trainable, (0, "test"))
-    dagger, _, images = batches.at(0)
-    noise = dagger - images
+    y, images = batches.at(0)
+    noise = y - images
     assert float(noise.std()) == pytest.approx(0.1, rel=0.05)
-    assert torch.equal(batches.at(0)[0], dagger) and not torch.equal(batches.at(1)[0], dagger)
+    assert torch.equal(batches.at(0)[0], y) and not torch.equal(batches.at(1)[0], y)
     assert not torch.equal(noise[0], noise[1])
     if bits == 8:
         assert torch.equal(images, torch.full_like(images, 100) / 255)
     else:
         assert images.min() >= 12 / 32 and images.max() < 13 / 32
     if as_image:
-        assert dagger.min() >= 0 and dagger.max() <= 1
+        assert y.min() >= 0 and y.max() <= 1
 
 
 def test_another_task_is_another_training(tmp_path):

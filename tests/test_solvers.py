@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from pieces import shaken, small_flow, small_model, small_operator
+from pieces import MODEL_WITH, shaken, small_flow, small_model, small_operator
 
 from flowprior import operators, solvers
 from flowprior.errors import FlowpriorError, UnknownNameError
-from flowprior.models.capabilities import Denoises, LinearEstimate, LinearGaussian, Solves
+from flowprior.models.capabilities import Denoises, LinearEstimate, LinearGaussian
 from flowprior.models.gaussian import Gaussian
 from flowprior.models.moments import sample_moments
 from flowprior.models.posterior import Posterior
@@ -30,8 +30,8 @@ def prior_of(name):
     needs = solvers.REGISTRY.get(name).needs
     if needs in (LinearEstimate, LinearGaussian, Denoises):
         return Gaussian.fit(torch.rand(64, *SHAPE, generator=torch.Generator().manual_seed(3)))
-    if needs is Solves:
-        return shaken(small_model("regressor"))
+    if needs is not None and needs.__name__ in MODEL_WITH:
+        return shaken(small_model(MODEL_WITH[needs.__name__]))
     return None if needs is None else small_flow("haar_glow", SHAPE, torch.float32)
 
 
@@ -53,7 +53,7 @@ CASES = [(solver, operator) for solver in solvers.names() if solver != "bm3d" fo
 def test_an_image_does_not_depend_on_its_batch(solver, operator_name):
     operator, y = problem(operator_name)
     prior = prior_of(solver)
-    if solver == "map":
+    if solver in ("map", "analysis", "hybrid"):
         # L-BFGS enlarges what float32 rounds away in other sums; that it mixes no images shows without it.
         prior, y = prior.double(), y.double()
     together = solvers.solve(solver, operator, y, prior, keys=NAMES, **quick(solver))
@@ -186,13 +186,13 @@ def test_linear_mmse_is_exact_for_a_gaussian():
     assert error == pytest.approx(posterior.trace().item(), rel=0.03)
 
 
-@pytest.mark.parametrize("solver", [*LATENT, "map"])
+@pytest.mark.parametrize("solver", [*LATENT, "synthesis", "map", "analysis"])
 @pytest.mark.parametrize("operator_name", ["center_mask", "channel_mean"])
 def test_projection_makes_the_measurement_exact(solver, operator_name):
     operator = small_operator(operator_name, SHAPE)
     x = 0.45 + 0.1 * torch.rand(2, *SHAPE)
     y = operator.A(x)
-    extra = {"start": "pseudo_inverse"} if solver == "map" else {"init_std": 0.0}
+    extra = {"start": "pseudo_inverse"} if solver in ("map", "analysis") else {"init_std": 0.0}
     result = solvers.solve(solver, operator, y, prior_of(solver), steps=3, project=True, **extra)
     torch.testing.assert_close(operator.A(result.images), y)
     known = operator.A_dagger(y)

@@ -31,6 +31,20 @@ SMALL = {
     "planar_flow": {"couplings": 4, "hidden": 8, "steps": 20, "grid": 12},
     "null_space_start": {"task": "cs_40", "gammas": [0.0, 0.1], "images": 2, "solver": {"steps": 4}},
     "likelihoods": {"images": 3},
+    "latent_histogram": {
+        "task": "cs_40",
+        "methods": {"synthesis": {"steps": 4}, "near": {"solver": "analysis", "steps": 4}},
+        "images": 2,
+        "bins": 20,
+    },
+    "start_spread": {
+        "task": "cs_40",
+        "methods": {"synthesis": {"steps": 4}, "map": {"steps": 4, "start": "zero_latent"}},
+        "images": 2,
+        "starts": 3,
+    },
+    "log_det_share": {"images": 4},
+    "search_spaces": {"pairs": [["glowip", "tv"], ["tv", "best"]]},
 }
 
 
@@ -151,6 +165,106 @@ def test_noise_has_as_many_bits_as_the_density_says():
     table = made("likelihoods")
     assert set(table["kind"]) == {"test images", "other photographs", "uniform noise", "grey"}
     assert np.isfinite(table["bits_per_dim"]).all()
+
+
+class TestLatentHistogram:
+    def test_is_a_density_and_the_images_own_come_first(self):
+        table = made("latent_histogram", reach=60.0)
+        assert list(dict.fromkeys(table["of"])) == ["images", "synthesis", "near"]
+        for _, own in table.groupby("of"):
+            width = own["z"].diff().median()
+            np.testing.assert_allclose(own["density"].sum() * width, 1 - own["outside"].iloc[0])
+            assert (own["outside"] == 0).all()
+
+    def test_of_the_images_it_is_that_of_their_latents(self):
+        subject = subject_of("latent_histogram")
+        z = subject.model.encode(subject.images[:2]).flatten().detach().numpy()
+        own = made("latent_histogram", bins=10, reach=1.0)
+        own = own[own["of"] == "images"]
+        counts, _ = np.histogram(z, np.linspace(-1, 1, 11))
+        np.testing.assert_allclose(own["density"], counts / len(z) / 0.2, atol=1e-3)
+        np.testing.assert_allclose(own["rms"], np.sqrt((z.astype(float) ** 2).mean()), rtol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("methods", "words"),
+        [({"synthesiss": {}}, "did you mean 'synthesis'"), ({"analysis": {"step": 3}}, "unknown setting 'step'")],
+    )
+    def test_a_misspelt_method_is_found_before_it_begins(self, methods, words):
+        with pytest.raises(FlowpriorError, match=words):
+            REGISTRY.settings("latent_histogram", {"task": "cs_40", "methods": methods})
+
+
+class TestStartSpread:
+    def test_without_randomness_there_is_no_spread_and_with_it_there_is(self):
+        still = made("start_spread", init_std=0.0)
+        assert (still["distance"] < 1e-5).all()
+        np.testing.assert_allclose(still.groupby(["method", "image"])["psnr"].std(), 0, atol=1e-3)
+        spread = made("start_spread", init_std=0.5)
+        assert (spread["distance"] > 1e-3).all() and len(spread) == 2 * 2 * 3
+
+    def test_an_image_does_not_depend_on_how_many_there_are(self):
+        few, many = made("start_spread", images=1), made("start_spread", images=2)
+        first = many[many["image"] == "a"].reset_index(drop=True)
+        np.testing.assert_allclose(few["psnr"], first["psnr"], rtol=0, atol=1e-2)
+
+
+class TestLogDetShare:
+    def test_the_parts_are_those_of_the_density(self):
+        table = made("log_det_share").set_index("image")
+        own = table.loc[list("abcd")]
+        constant = 192 / 2 * np.log(2 * np.pi)
+        np.testing.assert_allclose(own["half_norm"] + own["minus_log_det"] + constant, own["neg_log_prob"], rtol=1e-5)
+        np.testing.assert_allclose(table.loc["(standard deviation)"], own.std(), rtol=1e-6)
+        assert table.loc["(correlation with half_norm)", "half_norm"] == pytest.approx(1)
+
+    def test_an_additive_flow_has_the_same_log_determinant_for_all(self):
+        flow = small_flow("glow", dtype=torch.float32, coupling="additive")
+        subject = dataclasses.replace(subject_of("log_det_share"), model=flow)
+        table = REGISTRY.get("log_det_share")(REGISTRY.settings("log_det_share", {})).table(subject).set_index("image")
+        assert table.loc["(standard deviation)", "minus_log_det"] < 1e-3
+        assert np.isnan(table.loc["(correlation with half_norm)", "minus_log_det"])
+        assert table.loc["(correlation with half_norm)", "neg_log_prob"] == pytest.approx(1, abs=1e-4)
+
+
+class TestSearchSpaces:
+    def test_differences_are_of_what_validation_chose(self):
+        table = made("search_spaces")
+        ours = table[table["method"] == "glowip"]
+        # gamma 0.1: 30 + i against 20 + i.
+        np.testing.assert_allclose(ours[["difference", "low", "high"]], 10)
+        assert ours["task"].tolist() == ["cs_20", "cs_40"] and (ours["images"] == 4).all()
+        best = table[table["against"] == "best"]
+        assert set(best["other"]) == {"glowip"} and set(best["difference"]) == {-10.0}
+
+    def test_the_best_is_chosen_on_validation_images(self):
+        rows = rows_of(tasks=("cs_20",), gammas=(0.1,))
+        # Better on test images, worse on validation images.
+        other = rows[rows["method"] == "tv"].assign(method="other", solver="other")
+        other.loc[other["split"] == "test", "psnr"] = 90.0
+        subject = dataclasses.replace(subject_of("search_spaces"), rows=pd.concat([rows, other], ignore_index=True))
+        settings = {"pairs": [["tv", "best"], ["other", "glowip"]]}
+        study = REGISTRY.get("search_spaces")(REGISTRY.settings("search_spaces", settings))
+        table = study.table(subject)
+        assert table["other"].tolist() == ["glowip", "glowip"] and table["difference"].iloc[1] > 50
+
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            ({"pairs": [["nobody", "tv"]]}, "no task has rows of two of nobody, tv"),
+            ({"y": "beauty"}, "y is 'beauty', and the metrics"),
+        ],
+    )
+    def test_what_is_not_there_is_said(self, settings, words):
+        with pytest.raises(FlowpriorError, match=words):
+            made("search_spaces", **settings)
+
+    def test_several_priors_of_a_method_are_refused(self):
+        rows = rows_of(tasks=("cs_20",), gammas=(0.1,))
+        two = pd.concat([rows, rows.assign(prior="other")], ignore_index=True)
+        subject = dataclasses.replace(subject_of("search_spaces"), rows=two)
+        study = REGISTRY.get("search_spaces")(REGISTRY.settings("search_spaces", SMALL["search_spaces"]))
+        with pytest.raises(FlowpriorError, match="'glowip' ran with several priors"):
+            study.table(subject)
 
 
 class TestCurves:

@@ -21,14 +21,23 @@ CHANGES = {
     "tasks": {
         "denoising": {"operator": "identity", "noise_std": 0.1, "as_image": True},
         "inpainting": {"operator": "center_mask"},
+        "hole": {"operator": "center_mask", "settings": {"start": 0.45, "stop": 0.6}, "trained_as": "inpainting"},
     },
     "models": {
         "gan": {"model": "dcgan", "settings": {"latent": 8, "width": 4}, "training": TRAINING},
         "unet": {"model": "regressor", "settings": {"width": 4}, "training": TRAINING},
+        "clean": {"model": "denoiser", "settings": {"width": 4}, "training": TRAINING},
+        "folds": {
+            "model": "unfolded",
+            "begin": "clean",
+            "settings": {"prox": "unet", "prox_settings": {"width": 4}, "folds": 2},
+            "training": TRAINING,
+        },
     },
     "methods": {
         "csgm": {"settings": {"steps": 5}, "tasks": ["inpainting"], "images": 3},
-        "regressor": {},
+        "regressor": {"priors": ["unet"], "tasks": ["denoising", "inpainting"]},
+        "unfolded": {"tasks": ["inpainting", "hole"]},
     },
 }
 
@@ -54,11 +63,17 @@ def test_models_lie_where_the_layout_says(finished):
     experiment = load_experiment(finished / "params" / "models.yaml")
     layout = Layout(experiment, finished)
     trainings = experiment.trainings()
-    assert trainings == (Training("gan"), Training("unet", "denoising"), Training("unet", "inpainting"))
-    for training, name in zip(trainings, ("dcgan", "regressor", "regressor"), strict=True):
+    assert trainings == (
+        Training("clean"),
+        Training("folds", "inpainting"),
+        Training("gan"),
+        Training("unet", "denoising"),
+        Training("unet", "inpainting"),
+    )
+    for training, name in zip(trainings, ("denoiser", "unfolded", "dcgan", "regressor", "regressor"), strict=True):
         assert load(layout.trained(training, "weights").parent).name == name
         assert layout.trained(training, "history").read_text().count("\n") == 2
-    assert layout.trained(trainings[2], "weights").parent == finished / "results/models/models/unet/inpainting"
+    assert layout.trained(trainings[4], "weights").parent == finished / "results/models/models/unet/inpainting"
     assert not list((finished / "results/models/flows").rglob("*.*"))
     assert not (finished / "results/models/training").exists() or not list(
         (finished / "results/models/training").rglob("*.safetensors")
@@ -72,8 +87,18 @@ def test_each_method_solved_with_its_own_model(finished):
         ("inpainting", "csgm", "gan"),
         ("inpainting", "regressor", "unet"),
         ("denoising", "regressor", "unet"),
+        ("inpainting", "unfolded", "folds"),
+        ("hole", "unfolded", "folds"),
     }
     assert (rows["status"] == "ok").all()
+
+
+def test_a_model_that_begins_with_another_is_made_again_with_it(finished):
+    settings = yaml.safe_load((finished / "params" / "models.yaml").read_text())
+    settings["models"]["clean"]["training"] = {**TRAINING, "steps": 30}
+    (finished / "params" / "longer.yaml").write_text(yaml.safe_dump(settings))
+    jobs = planned(snakemake(finished, "--configfile", "params/longer.yaml", "-n"))
+    assert jobs["train_model"] == 1 and jobs["train_for_task"] == 1
 
 
 def test_nothing_of_it_is_stale(finished):
@@ -82,13 +107,21 @@ def test_nothing_of_it_is_stale(finished):
 
 def test_what_is_left_is_recorded_and_hashed(finished):
     provenance = json.loads((finished / "results/models/provenance.json").read_text())
-    assert set(provenance["flows"]) == {"gan", "unet for denoising", "unet for inpainting"}
+    assert set(provenance["flows"]) == {
+        "gan",
+        "unet for denoising",
+        "unet for inpainting",
+        "clean",
+        "folds for inpainting",
+    }
     assert all(entry["hash"] for entry in provenance["flows"].values())
     published = json.loads((finished / "results/models/published.json").read_text())
     assert {key for key in published["runs"] if "/training/" in key} == {
         "models/training/gan",
         "models/training/unet/denoising",
         "models/training/unet/inpainting",
+        "models/training/clean",
+        "models/training/folds/inpainting",
     }
 
 
@@ -105,6 +138,7 @@ def test_other_measurements_are_solved_by_models_that_are_there(finished):
     settings = yaml.safe_load((finished / "params" / "models.yaml").read_text())
     smaller = {"operator": "center_mask", "settings": {"start": 0.4}, "trained_as": "inpainting"}
     settings["tasks"]["smaller"] = smaller
+    settings["methods"]["regressor"]["tasks"].append("smaller")
     (finished / "params" / "smaller.yaml").write_text(yaml.safe_dump(settings))
     jobs = planned(snakemake(finished, "--configfile", "params/smaller.yaml", "-n"))
     assert not [rule for rule in jobs if rule.startswith(("train", "fit", "prepare"))]

@@ -175,6 +175,18 @@ def points_of(wildcards):
     return [settled(point._asdict()) for point in chunk]
 
 
+def beginning(wildcards):
+    """The weights of the model with which a training begins, if with any."""
+    begin = EXPERIMENT.priors[wildcards.prior].begin
+    if begin is None:
+        return {}
+    training, layout = EXPERIMENT.training_of(begin, ""), Layout(EXPERIMENT)
+    return {
+        f"begin_{name}": layout.trained(training, name).as_posix()
+        for name in ("weights", "config")
+    }
+
+
 def prior_files(wildcards):
     """What the prior of a reconstruction job is read from."""
     if wildcards.prior == NO_PRIOR:

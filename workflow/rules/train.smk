@@ -10,6 +10,7 @@ FITTED = fitted_priors(EXPERIMENT)
 
 rule train:
     input:
+        unpack(beginning),
         train=rules.prepare.output.train,
         validation=rules.prepare.output.validation,
         manifest=rules.prepare.output.manifest,

@@ -27,5 +27,6 @@ with job_output(snakemake.log[0]), job_facts(snakemake, snakemake.output.job, bo
         name=" for ".join(place),
         task=task,
         task_name=snakemake.wildcards.get("task", ""),
+        begin=str(Path(begin).parent) if (begin := snakemake.input.get("begin_weights")) else None,
     )
     learn_together(lesson, processes=gpus)

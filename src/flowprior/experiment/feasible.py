@@ -17,6 +17,7 @@ from flowprior.experiment.params import Experiment
 from flowprior.experiment.plan import fetched
 from flowprior.images.registry import source_of
 from flowprior.images.settings import DataSettings
+from flowprior.models.beginning import begin_with
 from flowprior.operators.base import Operator
 from flowprior.studies.registry import REGISTRY as STUDIES
 
@@ -32,6 +33,7 @@ def check_feasible(experiment: Experiment) -> None:
     side = experiment.data.resolution
     shape = (_CHANNELS, side, side)
     built = {name: _operator(experiment, name, shape) for name in experiment.tasks}
+    made = {}
     for name, operator in built.items():
         other = experiment.learned_for(name)
         if operator.measurement_shape != (wanted := built[other].measurement_shape):
@@ -41,7 +43,11 @@ def check_feasible(experiment: Experiment) -> None:
             )
     for name, prior in experiment.priors.items():
         with _named(f"prior '{name}'"), torch.device("meta"):
-            models.REGISTRY.get(prior.model)(shape, models.REGISTRY.settings(prior.model, prior.settings))
+            made[name] = models.REGISTRY.get(prior.model)(shape, models.REGISTRY.settings(prior.model, prior.settings))
+    for name, prior in experiment.priors.items():
+        if prior.begin is not None:
+            with _named(f"prior '{name}'"):
+                begin_with(made[name], made[prior.begin], "")
     for name, asked in experiment.studies.items():
         with _named(f"study '{name}'"):
             STUDIES.settings(asked.study, asked.settings)

@@ -25,12 +25,14 @@ from flowprior.errors import FlowpriorError, one_line_errors
 from flowprior.experiment.artefacts import LEAVES
 from flowprior.experiment.parts import PriorSettings
 from flowprior.files import replacing
+from flowprior.models.beginning import begin_with
 from flowprior.models.capabilities import Decodes
 from flowprior.models.checkpoint import save_model
 from flowprior.models.evaluator import evaluator
 from flowprior.models.flows.base import Flow
 from flowprior.models.gaussian import MAX_DIMENSIONS
 from flowprior.models.moments import sample_moments, write_moments
+from flowprior.models.weights import weights_digest
 from flowprior.operators.task import TaskSettings
 from flowprior.progress import Progress
 from flowprior.solvers.map import MAP
@@ -59,6 +61,7 @@ class TrainingJob:
         name: how people are told of it.
         task: `TaskSettings` as a dict, of a model that is trained for one task.
         task_name: that task's.
+        begin: folder of the model with whose weights this one begins.
     """
 
     images: str
@@ -73,6 +76,7 @@ class TrainingJob:
     name: str = ""
     task: dict[str, Any] | None = None
     task_name: str = ""
+    begin: str | None = None
 
     def task_for(self, shape: tuple[int, int, int]) -> Task | None:
         """The task with its operator, for images of one shape."""
@@ -93,7 +97,11 @@ def learn(lesson: TrainingJob) -> None:
         use_threads(threads)
         torch.manual_seed(lesson.seed)
         shape = (pixels.shape[3], *pixels.shape[1:3])
-        model = models.build(prior.model, shape, **prior.settings).to(device)
+        model = models.build(prior.model, shape, **prior.settings)
+        if lesson.begin is not None:
+            first = models.load(Path(lesson.begin))
+            begin_with(model, first, weights_digest(first))
+        model = model.to(device)
         name = lesson.name or folder.name
         progress = Progress(f"train {name}", prior.training.steps) if ranks.writes else None
         task, key = lesson.task_for(shape), (lesson.seed, "train")

@@ -57,7 +57,9 @@ class Experiment(SettingsModel):
         "auto", description="rows (images times settings of a job) solved together; auto: as many as memory holds"
     )
     chunk: int = Field(4, ge=1, description="settings per job: fewer jobs, coarser re-runs")
-    reference: str | None = Field(None, description="published table to stand beside ours: chavez2021 or wei2022")
+    reference: str | None = Field(
+        None, description="published tables to stand beside ours: chavez2021, oberlin2021 or wei2022"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -101,6 +103,21 @@ class Experiment(SettingsModel):
                 for entry in used:
                     if entry not in known:
                         raise UnknownNameError(f"{kind} of method '{name}':", entry, known)
+        return self
+
+    @model_validator(mode="after")
+    def _beginnings_exist(self) -> Experiment:
+        for name, prior in self.priors.items():
+            seen, begin = [name], prior.begin
+            while begin is not None:
+                if begin not in self.priors:
+                    raise UnknownNameError(f"begin of model '{seen[-1]}':", begin, self.priors)
+                if begin in seen:
+                    raise ValueError(f"model '{name}' begins with itself ({' -> '.join([*seen, begin])})")
+                if self.priors[begin].for_one_task:
+                    raise ValueError(f"model '{seen[-1]}' can not begin with '{begin}', which is trained for one task")
+                seen.append(begin)
+                begin = self.priors[begin].begin
         return self
 
     @model_validator(mode="after")

@@ -31,6 +31,9 @@ class PriorSettings(SettingsModel):
     )
     settings: dict[str, Any] = Field(default_factory=dict, description="the model's own settings")
     training: TrainingSettings = Field(default_factory=TrainingSettings)
+    begin: str | None = Field(
+        None, description="another model of the experiment, with whose weights this one's training begins"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -46,8 +49,10 @@ class PriorSettings(SettingsModel):
 
     @model_serializer(mode="wrap")
     def _flows_as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A flow's word stays, so that flows which are trained already are not trained again."""
+        """A flow's word stays, and no word that says nothing, so that what is trained already is not trained again."""
         dumped = dump(self)
+        if self.begin is None:
+            del dumped["begin"]
         return {"flow" if self.is_flow else "model": dumped.pop("model"), **dumped}
 
     @property
@@ -88,13 +93,25 @@ class MethodTask(SettingsModel):
     paper: dict[str, Scalar] | None = Field(None, description="the fixed values the paper used, reported beside ours")
 
 
+def _names_will_do(schema: dict[str, Any]) -> None:
+    """A list of tasks' names, and a task about which nothing is said, are understood too."""
+    for one in schema["anyOf"]:
+        if "additionalProperties" in one:
+            one["additionalProperties"] = {"anyOf": [one["additionalProperties"], {"type": "null"}]}
+    schema["anyOf"].append({"type": "array", "items": {"type": "string"}})
+
+
 class MethodSettings(SettingsModel):
     """A solver, its settings, and the values to choose from on validation images."""
 
     solver: str | None = Field(None, description="registered solver; default: the method's name")
     settings: dict[str, Any] = Field(default_factory=dict, description="the solver's own settings")
     sweep: dict[str, list[Scalar]] = Field(default_factory=dict, description="setting -> values; all combinations run")
-    tasks: dict[str, MethodTask] | None = Field(None, description="tasks it runs on, with what differs; null: all")
+    tasks: dict[str, MethodTask] | None = Field(
+        None,
+        description="tasks it runs on, with what differs, or their names alone; null: all",
+        json_schema_extra=_names_will_do,
+    )
     priors: list[str] | None = Field(None, description="priors it runs with; null: all that can what it needs")
     images: int | None = Field(None, ge=1, description="only the first so many test images (slow protocols); null: all")
 

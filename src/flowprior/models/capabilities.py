@@ -10,6 +10,7 @@
 | `LinearEstimate` | the best linear estimate, given an operator | the Gaussian, that of low rank |
 | `LinearGaussian` | the whole posterior in closed form, given an operator | the Gaussian |
 | `Solves` | `solve(operator, y) -> x`: weights made for one task | networks trained for it |
+| `Unfolds` | the same, and the images on the way | algorithms unfolded into a network |
 
 Images are float (N, C, H, W) in [0, 1] throughout; `shape` is (C, H, W).
 """
@@ -111,8 +112,16 @@ class Solves(Model, Protocol):
         """Images (N, C, H, W), not clipped, from measurements (N, *operator.measurement_shape)."""
 
 
+@runtime_checkable
+class Unfolds(Solves, Protocol):
+    """An algorithm of few steps as a network that was trained for one task."""
+
+    def solve_in_folds(self, operator: Operator, y: Tensor) -> Iterator[Tensor]:
+        """Images (N, C, H, W), not clipped, of the start and after each fold; the last are the answer."""
+
+
 #: Every protocol that a solver may need.
-CAPABILITIES = (Decodes, Density, Invertible, Denoises, Velocity, LinearEstimate, LinearGaussian, Solves)
+CAPABILITIES = (Decodes, Density, Invertible, Denoises, Velocity, LinearEstimate, LinearGaussian, Solves, Unfolds)
 
 
 def missing(model: object, wanted: type) -> list[str]:

@@ -31,7 +31,11 @@ _PLACE = "_derived_evaluators"
 
 @contextmanager
 def evaluator(
-    model: Model, threads: int | None = None, precision: Precision = "float32", kernel: bool = True
+    model: Model,
+    threads: int | None = None,
+    precision: Precision = "float32",
+    kernel: bool = True,
+    gradients: bool = True,
 ) -> Iterator[Any]:
     """A model as it is computed fastest while its weights stand still.
 
@@ -46,6 +50,7 @@ def evaluator(
         threads: of the kernel; None: those that torch has.
         precision: of the coupling networks where torch runs them; the kernel computes in float32 whatever it is.
         kernel: whether the kernel may run it.
+        gradients: whether any will be asked; if not, the kernel keeps nothing, and runs a reversible flow too.
 
     Raises:
         FlowpriorError: bf16 of a flow with a layer that can not be folded.
@@ -55,7 +60,7 @@ def evaluator(
             yield Decoded(model) if isinstance(model, Decodes) else model
         return
     derived = _derived(model)
-    if kernel and (by_kernel := _by_kernel(model, derived)) is not None:
+    if kernel and (by_kernel := _by_kernel(model, derived, gradients)) is not None:
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
@@ -111,9 +116,9 @@ def _by_torch(flow: Flow, precision: Precision) -> Evaluator | None:
     return GraphFlow(folded) if reference.is_cuda and not flow.reversible else folded
 
 
-def _by_kernel(flow: Flow, derived: dict[Hashable, Any]) -> KernelFlow | None:
+def _by_kernel(flow: Flow, derived: dict[Hashable, Any], gradients: bool = True) -> KernelFlow | None:
     """The flow as the kernel runs it; None where that can not be, which is asked again each time."""
-    if flow.reversible:
+    if flow.reversible and gradients:
         return None
     if "kernel" not in derived:
         try:

@@ -15,6 +15,7 @@ TRAINED: Registry[Any] = Registry(
         "dcgan": "flowprior.models.generators.dcgan:DCGAN",
         "pggan": "flowprior.models.generators.pggan:PGGAN",
         "regressor": "flowprior.models.regressor:Regressor",
+        "unfolded": "flowprior.models.unfolded.model:Unfolded",
         "denoiser": "flowprior.models.denoiser:Denoiser",
     },
 )

@@ -18,6 +18,7 @@ REGISTRY: Registry[Operator] = Registry(
         "identity": "flowprior.operators.identity:Identity",
         "box_blur": "flowprior.operators.box_blur:BoxBlur",
         "gaussian_blur": "flowprior.operators.gaussian_blur:GaussianBlur",
+        "block_mean": "flowprior.operators.block_mean:BlockMean",
         "center_mask": "flowprior.operators.center_mask:CenterMask",
         "random_mask": "flowprior.operators.random_mask:RandomMask",
         "half_mask": "flowprior.operators.half_mask:HalfMask",

@@ -15,7 +15,8 @@ from flowprior.registry import SettingsModel
 class CenterMask(Mask):
     """Rows and columns from floor(start * side) up to, not including, floor(stop * side) become zero.
 
-    At 32x32 with 0.3 and 0.7: 9 to 21, a square of 13x13 (Chávez 2021, inpainting).
+    At 32x32 with 0.3 and 0.7: 9 to 21, a square of 13x13 (Chávez 2021, inpainting). A third of the side is .3334 to
+    .6667: 21 to 41 at 64x64 (Oberlin & Verm 2021), 10 to 20 at 32x32.
 
     Example:
         >>> mask = CenterMask((1, 32, 32), CenterMask.Settings())

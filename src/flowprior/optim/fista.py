@@ -81,15 +81,16 @@ def fista(
     return Found(x, done, taken)
 
 
-def largest_eigenvalue(apply: Callable[[Tensor], Tensor], start: Tensor) -> float:
+def largest_eigenvalue(apply: Callable[[Tensor], Tensor], start: Tensor, margin: float = _MARGIN) -> float:
     """A bound on the largest eigenvalue of a symmetric map without negative ones, by power iteration.
 
     Args:
         apply: the map, of (1, ...).
         start: a vector (1, ...) that is not zero.
+        margin: what the found value, never more than the largest, is multiplied by.
 
     Example:
-        >>> round(largest_eigenvalue(lambda v: v * torch.tensor([[1.0, 3.0]]), torch.ones(1, 2)) / _MARGIN, 4)
+        >>> round(largest_eigenvalue(lambda v: v * torch.tensor([[1.0, 3.0]]), torch.ones(1, 2), 1.0), 4)
         3.0
     """
     vector, value = start / start.norm(), 0.0
@@ -99,4 +100,4 @@ def largest_eigenvalue(apply: Callable[[Tensor], Tensor], start: Tensor) -> floa
         if value == 0:
             break
         vector = image / value
-    return value * _MARGIN
+    return value * margin

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from flowprior.errors import UnknownNameError
@@ -14,19 +14,23 @@ OFFSET = 20 * math.log10(255)
 
 
 class Published(NamedTuple):
-    """One entry of a published table.
+    """One entry of a published table; NaN where the paper gives no such number.
 
     Attributes:
         row: the paper's name of the method.
-        printed_psnr: as printed.
-        ssim: as printed; NaN where the paper gives none.
-        psnr: the true PSNR in dB behind the printed value.
+        psnr: true, in dB: mean over images.
+        ssim: as printed.
+        printed: PSNR as printed, where that is another number.
+        psnr_std: standard deviation between images, in dB.
+        ssim_std: the same of SSIM.
     """
 
     row: str
-    printed_psnr: float
-    ssim: float
     psnr: float
+    ssim: float = math.nan
+    printed: float = math.nan
+    psnr_std: float = math.nan
+    ssim_std: float = math.nan
 
 
 #: Who an entry is of: task, registered solver, and model; None: whatever the model.
@@ -35,21 +39,25 @@ Key = tuple[str, str, str | None]
 
 @dataclass(frozen=True)
 class Reference:
-    """The tables of a paper.
+    """The tables of a paper, and the images behind them.
 
     Attributes:
-        title: of the paper and its tables.
-        bits: grey levels per channel, as bits, of the images behind them.
+        title: the paper and its tables.
+        bits: grey levels per channel, as bits.
+        side: of the images, in pixels.
+        note: what its numbers are of.
         entries: of the experiment's own test images.
         sets: name of another test set -> its entries.
-        square_root: whether the printed values are those of Chávez 2021's program.
+        printed: whether its PSNR is printed as another number, as Chávez 2021 does.
     """
 
     title: str
     bits: int
+    side: int
+    note: str
     entries: Mapping[Key, Published]
-    sets: Mapping[str, Mapping[Key, Published]]
-    square_root: bool
+    sets: Mapping[str, Mapping[Key, Published]] = field(default_factory=dict)
+    printed: bool = False
 
     def entry(self, task: str, solver: str, prior: str, images: str = "test") -> Published | None:
         """What the paper prints of a method on a task, or None."""
@@ -67,83 +75,102 @@ def true_psnr(printed: float) -> float:
     return 2 * printed - OFFSET
 
 
-_TASKS = ("denoising", "deblurring", "inpainting", "colorization")
+_CHAVEZ_TASKS = ("denoising", "deblurring", "inpainting", "colorization")
 _CHAVEZ2021 = {
     "csgm": ("CSGM", [(37.41, 0.897), (37.17, 0.883), (36.39, 0.839), (34.71, 0.897)]),
     "glowip": ("GlowIP", [(37.21, 0.894), (35.82, 0.867), (37.81, 0.903), (35.79, 0.937)]),
     "bm3d": ("BM3D", [(37.65, 0.905)]),
     "chavez": ("Ours", [(37.72, 0.918), (39.72, 0.963), (37.97, 0.913), (35.72, 0.940)]),
 }
-
-#: Model -> the paper's row, and mean PSNR of denoising at .2, inpainting of 19x19, deblurring of std 5 (tables I, II).
+#: task -> PSNR and SSIM of synthesis, then of analysis, each with its standard deviation.
+_OBERLIN2021 = {
+    "deblurring": ((23.38, 2.04, 0.74, 0.09), (32.16, 1.56, 0.94, 0.01)),
+    "super_resolution_2": ((22.26, 4.21, 0.76, 0.12), (31.19, 1.33, 0.93, 0.01)),
+    "super_resolution_4": ((18.94, 2.81, 0.61, 0.11), (24.12, 1.21, 0.76, 0.03)),
+    "random_mask": ((21.84, 3.57, 0.71, 0.14), (27.89, 2.24, 0.87, 0.05)),
+    "square_mask": ((30.40, 2.53, 0.94, 0.02), (27.50, 3.26, 0.91, 0.03)),
+}
+#: Tables I to III: model -> mean PSNR of each task, as far as it is printed. Table IV: of the first three, drawn faces.
+_WEI_TASKS = ("denoising", "inpainting", "deblurring", "denoising_25", "inpainting_8", "deblurring_4")
+_WEI_ROWS = {
+    "resnet_prox": "ResNet Prox",
+    "resnet_denoiser": "Pre-trained ResNet Prox",
+    "unet_prox": "U-Net Prox",
+    "unet_denoiser": "Pre-trained U-Net Prox",
+    "glow_prox": "GLOW Prox",
+    "glow_plugged": "Plug-and-play",
+}
 _WEI2022 = {
-    "resnet": ("ResNet Prox", (27.054, 34.010, 35.554)),
-    "resnet_pretrained": ("Pre-trained ResNet Prox", (None, 33.216, 35.703)),
-    "unet": ("U-Net Prox", (28.180, 35.157, 38.662)),
-    "unet_pretrained": ("Pre-trained U-Net Prox", (None, 35.337, 38.046)),
-    "glow": ("GLOW Prox", (28.236, 35.927, 40.549)),
-    "glow_frozen": ("Plug-and-play", (8.112, 18.960, 23.141)),
+    "resnet_prox": (27.054, 34.010, 35.554, 25.489, 34.644, 35.358),
+    "resnet_denoiser": (None, 33.216, 35.703),
+    "unet_prox": (28.180, 35.157, 38.662, 25.770, 35.917, 38.034),
+    "unet_denoiser": (None, 35.337, 38.046),
+    "glow_prox": (28.236, 35.927, 40.549, 26.633, 36.634, 39.461),
+    "glow_plugged": (8.112, 18.960, 23.141),
 }
-#: Table III, the same models on other measurements: denoising at .25, inpainting of 16x16, deblurring of std 8.
-_WEI2022_OTHER_MEASUREMENTS = {
-    "resnet": ("ResNet Prox", (25.489, 34.644, 35.358)),
-    "unet": ("U-Net Prox", (25.770, 35.917, 38.034)),
-    "glow": ("GLOW Prox", (26.633, 36.634, 39.461)),
-}
-#: Table IV, on drawn faces.
-_WEI2022_ANIME = {
-    "resnet": ("ResNet Prox", (21.746, 23.705, 25.007)),
-    "unet": ("U-Net Prox", (22.587, 24.015, 26.224)),
-    "glow": ("GLOW Prox", (22.102, 23.472, 27.419)),
+_WEI2022_DRAWN = {
+    "resnet_prox": (21.746, 23.705, 25.007),
+    "unet_prox": (22.587, 24.015, 26.224),
+    "glow_prox": (22.102, 23.472, 27.419),
 }
 
 
-def _unfolded(
-    table: Mapping[str, tuple[str, tuple[float | None, ...]]], tasks: tuple[str, ...]
-) -> dict[Key, Published]:
-    """Entries of unfolded networks, which are told apart by their models."""
+def _by_models(table: Mapping[str, tuple[float | None, ...]]) -> dict[Key, Published]:
+    """Entries of Wei et al. 2022: unfolded networks, which are told apart by their models."""
     return {
-        (task, "unfolded", model): Published(row, value, math.nan, value)
-        for model, (row, values) in table.items()
-        for task, value in zip(tasks, values, strict=True)
-        if value is not None
+        (task, "unfolded", model): Published(_WEI_ROWS[model], psnr)
+        for model, values in table.items()
+        for task, psnr in zip(_WEI_TASKS, values, strict=False)
+        if psnr is not None
     }
 
 
-#: Name -> what a paper prints. Chávez et al. 2021: 192 test faces of CelebA. Wei et al. 2022: 64x64 faces of CelebA-HQ;
-#: an experiment names its tasks and models as here, the smaller hole and the like `<task>_other`, and drawn faces
-#: `anime`, to stand beside it.
-TABLES: Mapping[str, Reference] = {
+#: Name -> what a paper prints. An experiment names its tasks, models and test sets as here to stand beside it.
+REFERENCES: Mapping[str, Reference] = {
     "chavez2021": Reference(
-        "Chávez et al. 2021, Table 1",
-        5,
-        {
-            (task, solver, None): Published(row, printed, ssim, true_psnr(printed))
+        title="Chávez et al. 2021, Table 1",
+        bits=5,
+        side=32,
+        note="Means over 192 test faces of CelebA.",
+        printed=True,
+        entries={
+            (task, solver, None): Published(row, true_psnr(printed), ssim, printed)
             for solver, (row, entries) in _CHAVEZ2021.items()
-            for task, (printed, ssim) in zip(_TASKS, entries, strict=False)
+            for task, (printed, ssim) in zip(_CHAVEZ_TASKS, entries, strict=False)
         },
-        {},
-        square_root=True,
+    ),
+    "oberlin2021": Reference(
+        title="Oberlin & Verm 2021, Table 1",
+        bits=8,
+        side=64,
+        note="Means over 50 test faces of CelebA and their standard deviation between images, by a Glow of 61 million "
+        "parameters.",
+        entries={
+            (task, solver, None): Published(row, psnr, ssim, psnr_std=psnr_std, ssim_std=ssim_std)
+            for task, entries in _OBERLIN2021.items()
+            for (solver, row), (psnr, psnr_std, ssim, ssim_std) in zip(
+                (("synthesis", "Synthesis"), ("analysis", "Analysis")), entries, strict=True
+            )
+        },
     ),
     "wei2022": Reference(
-        "Wei et al. 2022, Tables I to IV",
-        8,
-        {
-            **_unfolded(_WEI2022, ("denoising", "inpainting", "deblurring")),
-            **_unfolded(_WEI2022_OTHER_MEASUREMENTS, ("denoising_other", "inpainting_other", "deblurring_other")),
-        },
-        {"anime": _unfolded(_WEI2022_ANIME, ("denoising", "inpainting", "deblurring"))},
-        square_root=False,
+        title="Wei et al. 2022, Tables I to IV",
+        bits=8,
+        side=64,
+        note="Mean PSNR over faces of CelebA-HQ, and over drawn faces, by a Glow of depth 18 in 4 levels: noise of .2 "
+        "and .25, holes of 19 and 16 pixels, blurs of 5 and 8 pixels.",
+        entries=_by_models(_WEI2022),
+        sets={"drawn": _by_models(_WEI2022_DRAWN)},
     ),
 }
 
 
 def reference_of(name: str) -> Reference:
-    """A paper's tables.
+    """A paper's tables by its name.
 
     Raises:
-        UnknownNameError: none is known by that name.
+        UnknownNameError: no such paper.
     """
-    if name not in TABLES:
-        raise UnknownNameError("reference", name, TABLES)
-    return TABLES[name]
+    if name not in REFERENCES:
+        raise UnknownNameError("reference", name, REFERENCES)
+    return REFERENCES[name]

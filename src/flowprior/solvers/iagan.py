@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -14,10 +12,10 @@ from flowprior.models.adapted import Adapted
 from flowprior.models.capabilities import Decodes, passes_of
 from flowprior.operators.base import Operator
 from flowprior.optim.problem import Rows, SearchSettings, Terms
-from flowprior.optim.recorder import Trace
 from flowprior.optim.stages import stages_of
 from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.csgm import CSGM
+from flowprior.solvers.joining import joined, telling
 from flowprior.solvers.latent import squared_norm
 from flowprior.solvers.searching import search
 from flowprior.solvers.sizing import vectors_of
@@ -80,11 +78,11 @@ class IAGAN(Solver):
             stages_of(objective, settings),
             found.new_zeros(len(y), sum(sizes)),
             settings,
-            replace(context, progress=self._progress(context, settings.latent_steps)),
+            telling(context, settings.latent_steps, settings.latent_steps + settings.steps),
             started=started,
             network=passes_of(prior),
         )
-        return _after(first, second)
+        return joined(first, second)
 
     def _latents(self, operator: Operator, y: Tensor, prior: Decodes, context: Context) -> Result:
         """The first search."""
@@ -103,29 +101,4 @@ class IAGAN(Solver):
                 precision=settings.precision,
             )
         )
-        return csgm.run(operator, y, prior, replace(context, progress=self._progress(context, 0)))
-
-    def _progress(self, context: Context, before: int) -> Any:
-        """Tells of both searches as one, given how many steps were before."""
-        told, whole = context.progress, self.settings.latent_steps + self.settings.steps
-        return None if told is None else lambda step, steps: told(before + step, whole)
-
-
-def _after(first: Result, second: Result) -> Result:
-    """The second of two searches, with the first in front of it."""
-    before, after = first.trace, second.trace
-    trace = Trace(
-        torch.cat([before.passes, before.passes[-1] + after.passes]),
-        torch.cat([before.seconds, first.seconds + after.seconds]),
-        {name: torch.cat([seen, after.values[name]]) for name, seen in before.values.items()},
-    )
-    statuses = zip(first.status, second.status, strict=True)
-    status = tuple("ok" if one == other == "ok" else "diverged" for one, other in statuses)
-    return replace(
-        second,
-        status=status,
-        converged=second.converged & torch.tensor([said == "ok" for said in status]),
-        passes=first.passes + second.passes,
-        seconds=first.seconds + second.seconds,
-        trace=trace,
-    )
+        return csgm.run(operator, y, prior, telling(context, 0, settings.latent_steps + settings.steps))

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from functools import partial
 from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from flowprior.errors import FlowpriorError
 from flowprior.models.capabilities import Density, passes_of
 from flowprior.models.evaluator import evaluator
-from flowprior.models.flows.base import Evaluator
 from flowprior.models.gaussian import MAX_DIMENSIONS
-from flowprior.models.moments import sample_moments, stored_moments
-from flowprior.models.posterior import Posterior
 from flowprior.operators.base import Operator
-from flowprior.optim.problem import Rows, SearchSettings, Terms
-from flowprior.optim.stages import stages_of
+from flowprior.optim.problem import Rows
 from flowprior.registry import NoiseStd
 from flowprior.solvers.averaging import averaged
 from flowprior.solvers.base import Context, Result, Solver
-from flowprior.solvers.memory import operator_key
-from flowprior.solvers.searching import search
-
-#: What stands for no noise at all.
-EXACT_NOISE_STD = 0.001
+from flowprior.solvers.image_space import ImageSettings, first_images, search_images
+from flowprior.solvers.moment_start import EXACT_NOISE_STD, MomentSettings, posterior_means, sample_posteriors
 
 
 class MAP(Solver):
@@ -44,7 +35,7 @@ class MAP(Solver):
     needs = Density
     per_row = ("noise_std",)
 
-    class Settings(SearchSettings):
+    class Settings(MomentSettings, ImageSettings):
         """Settings of `map`."""
 
         noise_std: NoiseStd = Field(
@@ -54,17 +45,12 @@ class MAP(Solver):
         tolerance: float = Field(
             1e-2, ge=0, description="an image stops where ten steps gain less than this part of its loss; 0: never"
         )
-        learning_rate: float = Field(0.01, gt=0, description="Adam's rate, at its peak, on values in [0, 1]")
         start: Literal["measurement", "pseudo_inverse", "zero_latent", "sample_moments"] = Field(
             "sample_moments",
             description="first image: y itself, A_dagger y (near the answer where y has no noise, far from it where A "
             "hardly has an inverse and y has noise), G(0), or the posterior mean under the Gaussian with the "
             "mean and covariance of the flow's own samples; what of it no measurement enters is not counted in "
             "`seconds`",
-        )
-        samples: int = Field(8192, ge=2, description="how many samples the start 'sample_moments' takes")
-        samples_noise_std: NoiseStd | None = Field(
-            None, gt=0, description="noise that the start 'sample_moments' assumes; left out: noise_std of each image"
         )
         tempering: float = Field(
             0.1,
@@ -76,10 +62,6 @@ class MAP(Solver):
             1,
             description="average the solutions under the prior and under its mirror images: 2 left to right, 4 upside "
             "down too (where the training images allow it)",
-        )
-        project: bool = Field(
-            False,
-            description="make A x = y exact by x + A_dagger(y - A x); only sensible where y has no noise",
         )
 
     def run(self, operator: Operator, y: Tensor, prior: Density, context: Context) -> Result:
@@ -95,27 +77,38 @@ class MAP(Solver):
 
         mirror = torch.arange(len(many), device=y.device) % copies
 
-        def objective(x: Tensor, rows: Rows) -> Terms:
-            data_fit = weight[rows] * (operator.A(x) - many[rows]).square().flatten(1).sum(1)
-            neg_log_prob = -asked.log_prob(_mirrored(x, mirror[rows]) if copies > 1 else x)
-            return Terms(data_fit + neg_log_prob, data_fit, neg_log_prob, x)
+        def neg_log_prob(x: Tensor, rows: Rows) -> Tensor:
+            return -asked.log_prob(_mirrored(x, mirror[rows]) if copies > 1 else x)
 
-        def finish(x: Tensor) -> Tensor:
-            return x + operator.A_dagger(many - operator.A(x)) if settings.project else x
-
-        stages = stages_of(objective, settings)
         with evaluator(prior, precision=settings.precision, kernel=context.kernel) as asked:
-            at_noise = self._posteriors(operator, prior, asked, context, noise) if first == "sample_moments" else {}
-            started = time.perf_counter()
-            start = self._start(first, operator, y, asked, noise, at_noise).repeat_interleave(copies, dim=0)
+            near = first == "sample_moments"
+            told = (operator, prior, asked, settings, context, noise, settings.precision, copies)
+            at_noise = sample_posteriors(*told) if near else {}
+            started, network = time.perf_counter(), passes_of(prior)
+            start, decoded = (
+                (posterior_means(at_noise, operator, y, settings, noise), 0)
+                if near
+                else first_images(first, operator, y, asked, settings, context)
+            )
+            start = start.repeat_interleave(copies, dim=0)
             if first == "zero_latent" and copies > 1:
                 # Of each copy's own prior: the mirror image of G(0).
                 start = _mirrored(start, mirror)
-            network, decoded = passes_of(prior), first == "zero_latent"
             return averaged(
                 copies,
                 context,
-                lambda rows: search(stages, start, settings, rows, finish, started, network, network * decoded),
+                lambda rows: search_images(
+                    operator,
+                    many,
+                    start,
+                    neg_log_prob,
+                    settings,
+                    rows,
+                    data_weight=weight,
+                    started=started,
+                    network=network,
+                    begun=network * decoded,
+                ),
             )
 
     def _first(self, operator: Operator) -> str:
@@ -123,65 +116,6 @@ class MAP(Solver):
         asked, values = self.settings.start, math.prod(operator.shape)
         too_large = "start" not in self.settings.model_fields_set and values > MAX_DIMENSIONS
         return "zero_latent" if too_large else asked
-
-    def _posteriors(
-        self, operator: Operator, prior: Density, asked: Evaluator, context: Context, noise: Tensor
-    ) -> dict[float, Posterior]:
-        """For each noise that an image's start assumes, what posterior means under it need."""
-        settings = self.settings
-        samples = (settings.samples, context.seed, settings.precision)
-        gaussian = context.remembered(
-            ("sample_moments", *samples),
-            lambda: (
-                stored_moments(prior, settings.samples, context.seed)
-                or sample_moments(asked, settings.samples, context.seed)
-            ),
-        )
-        observed = context.remembered(
-            ("sample_observed", *samples, settings.mirrors, operator_key(operator)),
-            lambda: gaussian.mirrored(settings.mirrors).observed(operator),
-        )
-        assumed = [settings.samples_noise_std] if settings.samples_noise_std else noise.unique().tolist()
-        return {
-            std: context.remembered(
-                ("sample_posterior", *samples, settings.mirrors, std, operator_key(operator)),
-                partial(observed.posterior, std),
-            )
-            for std in assumed
-        }
-
-    @torch.no_grad()
-    def _start(
-        self,
-        first: str,
-        operator: Operator,
-        y: Tensor,
-        prior: Evaluator,
-        noise: Tensor,
-        at_noise: dict[float, Posterior],
-    ) -> Tensor:
-        if at_noise:
-            start = y.new_empty(len(y), *operator.shape)
-            for std, posterior in at_noise.items():
-                rows = noise == std if self.settings.samples_noise_std is None else torch.ones_like(noise).bool()
-                start[rows] = posterior.mean(y[rows]).clamp(0, 1)
-            return start
-        match first:
-            case "pseudo_inverse":
-                return operator.A_dagger(y).clone()
-            case "zero_latent" if not hasattr(prior, "inverse"):
-                raise FlowpriorError(
-                    f"start 'zero_latent' needs a model that decodes latents, and {type(prior).__name__} has none; "
-                    "use 'sample_moments' or 'pseudo_inverse'"
-                )
-            case "zero_latent":
-                return prior.inverse(y.new_zeros(len(y), prior.dimensions))[0].clamp(0, 1)
-        if tuple(y.shape[1:]) != tuple(operator.shape):
-            raise FlowpriorError(
-                f"start 'measurement' needs measurements shaped like images {tuple(operator.shape)}, "
-                f"got {tuple(y.shape[1:])}; use 'pseudo_inverse' or 'zero_latent'"
-            )
-        return y.clone()
 
 
 def _mirrored(x: Tensor, mirror: Tensor) -> Tensor:

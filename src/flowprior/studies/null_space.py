@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
 from pydantic import Field
-from torch import Tensor
 
-from flowprior import operators
 from flowprior.errors import FlowpriorError
 from flowprior.evaluation.metrics import psnr
 from flowprior.models.capabilities import Invertible
-from flowprior.randomness import keyed_rows
 from flowprior.registry import SettingsModel
 from flowprior.solvers.base import solve
 from flowprior.studies.base import Study, Subject
+from flowprior.studies.problems import drawn, problem_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,18 +44,9 @@ class NullSpaceStart(Study):
 
     def table(self, subject: Subject) -> pd.DataFrame:
         """Columns: norm, gamma, image, PSNR in dB at the start and at the end."""
-        assert subject.images is not None
         asked = self.settings
-        if asked.task not in subject.tasks:
-            known = ", ".join(subject.tasks) or "none"
-            raise FlowpriorError(f"there is no task '{asked.task}'; the experiment's are: {known}")
-        task = subject.tasks[asked.task]
-        truth, names = subject.images[: asked.images], subject.names[: asked.images]
-        _, channels, height, width = truth.shape
-        operator = operators.build(task.operator, (channels, height, width), **task.settings)
-        noise = self._drawn(subject, names, operator.measurement_shape, "noise")
-        y = operator.measure(truth, task.noise_of(noise[0].numel()), noise=noise.to(truth))
-        away = self._drawn(subject, names, tuple(truth.shape[1:]), "null space").to(truth)
+        operator, y, truth, names = problem_of(subject, asked.task, asked.images)
+        away = drawn(subject, names, tuple(truth.shape[1:]), "null space").to(truth)
         # Twice: A_dagger of large random matrices is exact to rounding only.
         for _ in range(2):
             away = away - operator.A_dagger(operator.A(away))
@@ -102,7 +90,3 @@ class NullSpaceStart(Study):
         axis.set_xlabel("gamma (dashed: the start itself)")
         axis.set_ylabel("PSNR (dB)")
         axis.legend()
-
-    @staticmethod
-    def _drawn(subject: Subject, names: tuple[str, ...], shape: tuple[int, ...], purpose: str) -> Tensor:
-        return keyed_rows(torch.randn, shape, [(subject.seed, name, purpose) for name in names])

@@ -18,6 +18,10 @@ REGISTRY: Registry[Study] = Registry(
         "linear_bounds": "flowprior.studies.linear_bounds:LinearBounds",
         "planar_flow": "flowprior.studies.planar:PlanarFlow",
         "null_space_start": "flowprior.studies.null_space:NullSpaceStart",
+        "latent_histogram": "flowprior.studies.latent_histogram:LatentHistogram",
+        "start_spread": "flowprior.studies.start_spread:StartSpread",
+        "log_det_share": "flowprior.studies.log_det_share:LogDetShare",
+        "search_spaces": "flowprior.studies.search_spaces:SearchSpaces",
         "likelihoods": "flowprior.studies.likelihoods:Likelihoods",
     },
 )

@@ -31,12 +31,22 @@ ASIM2020 = {
     "last_level_bias": 1.0,
 }
 
+#: What makes `glow` the one of Oberlin & Verm 2021, as far as ours can say it: theirs pads coupling networks with ones,
+#: stores each 1x1 convolution as an LU decomposition, and learns the mean and scale of what a level splits off.
+OBERLIN2021 = {
+    "levels": 4,
+    "steps": 32,
+    "hidden": 512,
+    "coupling": "additive",
+    "hidden_std": 0.05,
+}
+
 
 class Glow(Flow):
     """L levels of: squeeze, K steps of (actnorm, 1x1 convolution, coupling), half of the channels split off.
 
-    Oberlin & Verm 2021: K 32, L 4, additive. Asim et al. 2020: K 48 or 18 and L 4 at 64x64, K 32 and L 6 at 128x128,
-    with `ASIM2020`: 67,159,936, 25,771,456 and 129,402,368 parameters.
+    Oberlin & Verm 2021: K 32, L 4, additive, by `OBERLIN2021`: 60,636,544 parameters at 64x64. Asim et al. 2020, with
+    `ASIM2020`: K 48 or 18 and L 4 at 64x64, K 32 and L 6 at 128x128: 67,159,936, 25,771,456 and 129,402,368.
     """
 
     name = "glow"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 from torch import nn
@@ -13,6 +13,7 @@ from flowprior.registry import SettingsModel
 
 #: Kinds of networks, the two baselines of Wei et al. 2022.
 Kind = Literal["unet", "resnet"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 _WIDTHS: dict[Kind, int] = {"unet": 24, "resnet": 128}
 _BLOCKS: dict[Kind, int] = {"unet": 1, "resnet": 2}
 
