@@ -75,7 +75,7 @@ def take(path, monkeypatch):
     if path == "torch":
         monkeypatch.setattr("flowprior.models.flows.evaluators.by_kernel.kernel", lambda: None)
     else:
-        monkeypatch.setattr("flowprior.models.flows.learning._LEAST_PIXELS", 0)
+        monkeypatch.setattr("flowprior.models.flows.learning.LEAST_PIXELS", 0)
     assert isinstance(likelihood_of(fresh(), SETTINGS), {"torch": ByTorch, "kernel": ByKernel}[path])
 
 

@@ -57,11 +57,16 @@ class SupervisedTraining(Trainable):
         """The same of images that are not trained on."""
         return self.examples(pixels, source)
 
+    def answer(self, y: Tensor) -> Tensor:
+        """The model's images of measurements, differentiable by its weights."""
+        found: Tensor = self.model(self.solved.operator, y)
+        return found
+
     def loss(self, examples: Examples) -> Tensor:
         """Mean squared error of values in [0, 1], per image (n,)."""
         y, images = examples
         with self.autocast(images.device):
-            found = self.model(self.solved.operator, y)
+            found = self.answer(y)
         return (found.float() - images).square().flatten(1).mean(1)
 
     def gradients(

@@ -159,7 +159,7 @@ class Trainable(ABC):
 
 def shared_gradients(
     loss: Callable[[Examples], Tensor],
-    parameters: Sequence[nn.Parameter],
+    parameters: Sequence[Tensor],
     parts: Sequence[Examples],
     each: Each,
     unused: bool = False,

@@ -83,7 +83,7 @@ class FlowTraining(Trainable):
 
 #: The kernel adds up a weight's gradient over pixels: with fewer than these per image torch is faster (measured: 4.5
 #: for `chavez`, .7 of torch's speed; 35 and more for `glow` and `haar_glow`, twice).
-_LEAST_PIXELS = 16
+LEAST_PIXELS = 16
 
 
 def likelihood_of(flow: Flow, settings: TrainingSettings) -> Likelihood:
@@ -94,7 +94,7 @@ def likelihood_of(flow: Flow, settings: TrainingSettings) -> Likelihood:
     try:
         if flow.reversible:
             return ByTorch(flow, settings)
-        if settings.precision == "float32" and pixels_per_weight(folded(flow)) >= _LEAST_PIXELS:
+        if settings.precision == "float32" and pixels_per_weight(folded(flow)) >= LEAST_PIXELS:
             return ByKernel(flow)
     except NotFoldableError:
         pass

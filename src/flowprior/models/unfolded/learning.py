@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,9 @@ from torch import Tensor
 
 from flowprior.images.quantise import to_pixels
 from flowprior.models.flows.base import bits_per_dim
+from flowprior.models.flows.evaluators import NotFoldableError, WeightedFlow, folded
+from flowprior.models.flows.evaluators.program import pixels_per_weight
+from flowprior.models.flows.learning import LEAST_PIXELS
 from flowprior.models.networks.norms import by_batch
 from flowprior.models.unfolded.model import Unfolded
 from flowprior.models.unfolded.proximal import FlowProximal
@@ -33,6 +38,8 @@ class UnfoldedTraining(SupervisedTraining):
     def __init__(self, model: Unfolded, settings: TrainingSettings, bits: int, task: Task | None = None) -> None:
         super().__init__(model, settings, bits, task)
         self.divisible = not model.by_batch
+        #: Proximal map, by its id, -> its flow as the kernel computes it.
+        self._weighted = _weighted_flows(model, settings)
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -45,26 +52,50 @@ class UnfoldedTraining(SupervisedTraining):
             for one in self.model.maps:
                 one.initialise(examples[1])  # type: ignore[operator]
 
+    def answer(self, y: Tensor) -> Tensor:
+        """The last fold's images, the flows computed by the kernel where that is faster."""
+        *_, found = self.model.folds(self.solved.operator, y, self._asked)
+        return found
+
     def loss(self, examples: Examples) -> Tensor:
         """Per image (n,)."""
         error, weight = super().loss(examples), self.model.settings.likelihood
         if not weight:
             return error
-        images = examples[1]
-        flows = [one.flow for one in self.model.maps if isinstance(one, FlowProximal)]
-        bits = torch.stack([bits_per_dim(flow.log_prob(images), flow.dimensions, self.bits) for flow in flows])
+        images, dimensions = examples[1], math.prod(self.model.shape)
+        flows = [self._weighted.get(id(one), one.flow) for one in self.model.maps if isinstance(one, FlowProximal)]
+        bits = torch.stack([bits_per_dim(flow.log_prob(images), dimensions, self.bits) for flow in flows])
         return error + weight * bits.mean(0)
 
     def gradients(
         self, player: str, parts: Sequence[Examples], scale: float, each: Each
     ) -> tuple[Tensor, Sequence[Tensor]]:
         """Of the loss; of what stands still, zero."""
+        for flow in self._weighted.values():
+            flow.refresh()
+        ends = [leaf for flow in self._weighted.values() for leaf in flow.leaves]
+        by_kernel = {id(weight) for one in self._maps() for weight in one.flow.parameters()}
         everything = list(self.model.parameters())
-        wanted = [weight for weight in everything if weight.requires_grad]
+        wanted = [weight for weight in everything if weight.requires_grad and id(weight) not in by_kernel]
         with nullcontext() if self.divisible else by_batch(self.model):
-            loss, found = shared_gradients(lambda one: scale * self.loss(one).sum(), wanted, parts, each, unused=True)
-        by_weight = dict(zip(map(id, wanted), found, strict=True))
+            loss, found = shared_gradients(
+                lambda one: scale * self.loss(one).sum(), [*wanted, *ends], parts, each, unused=True
+            )
+        by_weight = dict(zip(map(id, wanted), found[: len(wanted)], strict=True))
+        rest = found[len(wanted) :]
+        for one in self._maps():
+            flow = self._weighted[id(one)]
+            by_leaves, rest = rest[: len(flow.leaves)], rest[len(flow.leaves) :]
+            by_weight |= dict(zip(map(id, one.flow.parameters()), flow.gradients(by_leaves), strict=True))
         return loss, [by_weight.get(id(weight), torch.zeros_like(weight)) for weight in everything]
+
+    def _maps(self) -> list[FlowProximal]:
+        """The proximal maps whose flows the kernel computes."""
+        return [one for one in self.model.maps if id(one) in self._weighted]  # type: ignore[misc]
+
+    def _asked(self, one: Any) -> AbstractContextManager[Any]:
+        weighted = self._weighted.get(id(one))
+        return nullcontext(one if weighted is None else one.by(weighted))
 
     @torch.no_grad()
     def grid(self, model: Unfolded, pixels: np.ndarray, seed: int) -> Grid:
@@ -79,3 +110,19 @@ class UnfoldedTraining(SupervisedTraining):
                 z = _TEMPERATURE * torch.randn(len(y), one.flow.dimensions, generator=source)
                 rows[f"samples_{number}"] = one.flow.decode(z.to(weights))
         return Grid(np.stack([to_pixels(row) for row in rows.values()]), {"rows": list(rows)})
+
+
+def _weighted_flows(model: Unfolded, settings: TrainingSettings) -> dict[int, WeightedFlow]:
+    """The flows that learn, as the kernel computes them; none where it can not, or where torch is as fast."""
+    if settings.precision != "float32" or model.settings.trains != "all":
+        return {}
+    found = {}
+    for one in model.maps:
+        if isinstance(one, FlowProximal):
+            try:
+                if pixels_per_weight(folded(one.flow)) < LEAST_PIXELS:
+                    return {}
+                found[id(one)] = WeightedFlow(one.flow)
+            except NotFoldableError:
+                return {}
+    return found

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from flowprior.errors import FlowpriorError
 from flowprior.models.unfolded.proximal import (
+    Asked,
     FlowProximal,
+    NetworkProximal,
     Proximal,
     proximal_map,
     shrunk_laplace,
@@ -161,7 +163,7 @@ class Unfolded(nn.Module):
         self,
         operator: Operator,
         y: Tensor,
-        asked: Callable[[Any], AbstractContextManager[Callable[[Tensor, Tensor], Tensor]]] = nullcontext,
+        asked: Callable[[Any], AbstractContextManager[Asked]] = nullcontext,
     ) -> Iterator[Tensor]:
         """The images (N, C, H, W) of the start and after each fold, not clipped.
 
@@ -170,7 +172,7 @@ class Unfolded(nn.Module):
             y: measurements (N, *operator.measurement_shape).
             asked: how a proximal map is computed; left out: by its own layers, with gradients.
         """
-        x = self._start(operator, y)
+        x = self._start(operator, y, asked)
         yield x
         sizes, strengths = self.step_sizes, self.strength_of_folds
         if self.settings.data_step == "gradient":
@@ -219,10 +221,11 @@ class Unfolded(nn.Module):
         found: Proximal = self.maps[0 if self.shares else fold + self.begins_at_origin]  # type: ignore[assignment]
         return found
 
-    def _start(self, operator: Operator, y: Tensor) -> Tensor:
+    def _start(self, operator: Operator, y: Tensor, asked: Callable[[Any], AbstractContextManager[Asked]]) -> Tensor:
         if self.begins_at_origin:
-            first: FlowProximal = self.maps[0]  # type: ignore[assignment]
-            return first.origin().expand(len(y), *self.shape)
+            with asked(self.maps[0]) as first:
+                assert not isinstance(first, NetworkProximal)
+                return first.origin().expand(len(y), *self.shape)
         if self.settings.start == "pseudo_inverse":
             return operator.A_dagger(y)
         return y.new_zeros(len(y), *self.shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -64,18 +65,21 @@ class FlowProximal(nn.Module):
 
     def forward(self, x: Tensor, strength: Tensor) -> Tensor:
         """Images (N, C, H, W) at strengths (S,), differentiable by all of them and by the flow's weights."""
-        return self._mapped(self.flow, x, strength)
+        return self.by(self.flow)(x, strength)
 
     def origin(self) -> Tensor:
         """The image of the latent zero (1, C, H, W): the first iterate of the paper."""
-        weights = next(self.flow.parameters())
-        return self.flow.inverse(weights.new_zeros(1, self.flow.dimensions))[0]
+        return self.by(self.flow).origin()
+
+    def by(self, flow: Any) -> FlowAsked:
+        """The same map, whoever computes its flow: the flow itself, or one of `flowprior.models.flows.evaluators`."""
+        return FlowAsked(flow, self)
 
     @contextmanager
-    def fixed(self, threads: int) -> Iterator[Callable[[Tensor, Tensor], Tensor]]:
+    def fixed(self, threads: int) -> Iterator[FlowAsked]:
         """The same without gradients, as the flow is computed fastest while its weights stand still."""
         with evaluator(self.flow, threads, gradients=False) as asked:
-            yield lambda x, strength: self._mapped(asked, x, strength)
+            yield self.by(asked)
 
     @torch.no_grad()
     def initialise(self, images: Tensor) -> None:
@@ -92,9 +96,29 @@ class FlowProximal(nn.Module):
             raise ValueError(f"it is no flow but {type(model).__name__}")
         _copy(model, self.flow)
 
-    def _mapped(self, flow: Any, x: Tensor, strength: Tensor) -> Tensor:
-        each = torch.cat([one.expand(size) for one, size in zip(strength, self.sizes, strict=True)])
-        found: Tensor = flow.inverse(self.shrink(flow.forward(x)[0], each))[0]
+
+@dataclass(frozen=True)
+class FlowAsked:
+    """A flow's proximal map, computed by the flow itself or in its place.
+
+    Attributes:
+        flow: who computes F and G.
+        map: whose strengths and shrinkage.
+    """
+
+    flow: Any
+    map: FlowProximal
+
+    def __call__(self, x: Tensor, strength: Tensor) -> Tensor:
+        """As `FlowProximal.forward`."""
+        each = torch.cat([one.expand(size) for one, size in zip(strength, self.map.sizes, strict=True)])
+        found: Tensor = self.flow.inverse(self.map.shrink(self.flow.forward(x)[0], each))[0]
+        return found
+
+    def origin(self) -> Tensor:
+        """As `FlowProximal.origin`."""
+        weights = next(self.map.flow.parameters())
+        found: Tensor = self.flow.inverse(weights.new_zeros(1, self.map.flow.dimensions))[0]
         return found
 
 
@@ -124,7 +148,7 @@ class NetworkProximal(nn.Module):
         return x + found.to(x.dtype)
 
     @contextmanager
-    def fixed(self, threads: int) -> Iterator[Callable[[Tensor, Tensor], Tensor]]:
+    def fixed(self, threads: int) -> Iterator[NetworkProximal]:
         """The same; torch keeps its own threads."""
         yield self
 
@@ -145,6 +169,8 @@ class NetworkProximal(nn.Module):
 
 
 Proximal = FlowProximal | NetworkProximal
+#: How a proximal map is computed: by its own layers, or by what stands for them.
+Asked = FlowAsked | Proximal
 
 
 def proximal_map(

@@ -15,7 +15,7 @@ from flowprior.models.flows.evaluators.compiled import kernel
 from flowprior.models.flows.evaluators.interface import address
 from flowprior.models.flows.evaluators.kernel_program import KernelProgram
 from flowprior.models.flows.evaluators.networks import NotFoldableError
-from flowprior.models.flows.evaluators.program import folded
+from flowprior.models.flows.evaluators.program import Program, folded
 from flowprior.models.flows.evaluators.workspaces import Workspace, Workspaces
 from flowprior.models.flows.once import once
 
@@ -79,7 +79,7 @@ class KernelFlow(FlowEvaluator):
     def __init__(self, flow: Flow) -> None:
         library = kernel_for(flow)
         super().__init__(flow)
-        self._library = library
+        self.library = library
         self._threads: int | None = None
         self._workspaces = Workspaces(_ROOMS)
         with torch.no_grad():
@@ -88,17 +88,22 @@ class KernelFlow(FlowEvaluator):
             self._written.write(program)
         self._struct = self._written.struct
         self._lanes = int(library.lanes())
-        self._most_groups = groups_at_once(flow)
+        self.most_groups = groups_at_once(flow)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """As `Flow.forward`."""
-        z, log_det = _Pass.apply(self, self._library.FORWARD, x.flatten(1))
+        z, log_det = _Pass.apply(self, self.library.FORWARD, x.flatten(1))
         return z, log_det
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """As `Flow.inverse`."""
-        x, log_det = _Pass.apply(self, self._library.INVERSE, z)
+        x, log_det = _Pass.apply(self, self.library.INVERSE, z)
         return x.reshape(-1, *self.shape), log_det
+
+    def take(self, program: Program) -> None:
+        """Run another program of the same flow from now on: its weights as they are by then."""
+        with torch.no_grad():
+            self._written.write(program)
 
     def with_threads(self, threads: int) -> KernelFlow:
         """The same flow on so many threads, however many torch has."""
@@ -109,18 +114,18 @@ class KernelFlow(FlowEvaluator):
     @property
     def threads(self) -> int:
         """How many threads share a batch."""
-        return min(self._threads or torch.get_num_threads(), int(self._library.most_threads()))
+        return min(self._threads or torch.get_num_threads(), int(self.library.most_threads()))
 
     def bytes_per_image(self) -> int:
         """What a pass keeps of each image for its gradient."""
-        return int(self._library.saved_bytes(self._struct, 1, 0)) // self._lanes
+        return int(self.library.saved_bytes(self._struct, 1, 0)) // self._lanes
 
     def workspace(self, count: int) -> Workspace:
         """Where a pass over `count` images leaves what its gradient needs, divided so that every thread has work."""
         groups, threads = math.ceil(count / self._lanes), self.threads
-        at_once = max(1, min(self._most_groups, groups // threads))
-        size = math.ceil(groups / at_once) * int(self._library.saved_bytes(self._struct, at_once, 0))
-        buffers = threads * int(self._library.scratch_bytes(self._struct, at_once))
+        at_once = max(1, min(self.most_groups, groups // threads))
+        size = math.ceil(groups / at_once) * int(self.library.saved_bytes(self._struct, at_once, 0))
+        buffers = threads * int(self.library.scratch_bytes(self._struct, at_once))
         return self._workspaces.take(at_once, threads, size, buffers)
 
     def leave(self, workspace: Workspace) -> None:
@@ -132,7 +137,7 @@ class KernelFlow(FlowEvaluator):
         rows = checked_rows(rows, self.dimensions)
         out, log_det = torch.empty_like(rows), rows.new_empty(len(rows))
         memory = (rows, by_log_det, out, log_det, workspace.saved, workspace.scratch)
-        self._library.run(self._struct, number, len(rows), workspace.at_once, workspace.threads, *map(address, memory))
+        self.library.run(self._struct, number, len(rows), workspace.at_once, workspace.threads, *map(address, memory))
         return out, log_det
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowprior.models.flows.base import Flow, standard_normal_log_prob
 from flowprior.models.flows.evaluators.by_kernel import checked_rows, groups_at_once, kernel_for
@@ -79,7 +80,7 @@ class KernelLikelihood:
         gradients = rows.new_zeros(sum(self._written.sizes))
         sizes = (self._library.saved_bytes(struct, at_once, 1), self._library.scratch_bytes(struct, at_once))
         workspace = self._workspaces.take(at_once, 1, *sizes)
-        memory = (rows, latents, log_det, gradients, workspace.saved, workspace.scratch)
+        memory = (rows, None, None, latents, log_det, None, gradients, workspace.saved, workspace.scratch)
         self._library.learn(struct, len(rows), at_once, *map(address, memory))
         self._workspaces.leave(workspace)
         log_prob = standard_normal_log_prob(latents) + log_det
@@ -95,34 +96,54 @@ class KernelLikelihood:
         if self._program is None:
             raise RuntimeError("no weights were taken yet; call refresh() after each change of them")
         flat = functools.reduce(torch.add, (share.by_constants for share in shares)) * scale
-        parts = [
-            _as(tensor, part) for part, tensor in zip(flat.split(self._written.sizes), self._constants, strict=True)
-        ]
-        log_det = self._program.log_det
         # What no image changes enters each of them once, with a minus.
-        by_log_det = log_det.new_full((), -scale * sum(share.images for share in shares))
-        # Most weights are constants themselves; autograd takes the others through the folding. One weight may be both,
-        # or several constants: layers can share it.
-        found: dict[int, Tensor] = {}
-        ends = []
-        for constant, part in zip(self._constants, parts, strict=True):
-            if constant.is_leaf:
-                _add(found, constant, part)
-            else:
-                ends.append((constant, part))
-        if log_det.requires_grad:
-            ends.append((log_det, by_log_det))
-        if ends:
-            outputs, by_outputs = zip(*ends, strict=True)
-            folding = torch.autograd.grad(outputs, self._parameters, by_outputs, allow_unused=True)
-            for parameter, gradient in zip(self._parameters, folding, strict=True):
-                if gradient is not None:
-                    _add(found, parameter, gradient)
-        # A weight that no layer uses changes nothing.
-        return tuple(
-            found[id(parameter)] if id(parameter) in found else torch.zeros_like(parameter)
-            for parameter in self._parameters
-        )
+        by_log_det = self._program.log_det.new_full((), -scale * sum(share.images for share in shares))
+        parts = by_constant(self._constants, flat, self._written.sizes)
+        return by_parameters(self._constants, parts, self._program.log_det, by_log_det, self._parameters)
+
+
+def by_constant(constants: Sequence[Tensor], flat: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """Gradients by folded constants, each of its shape, from those that the kernel leaves one after the other."""
+    return [_as(tensor, part) for part, tensor in zip(flat.split(list(sizes)), constants, strict=True)]
+
+
+def by_parameters(
+    constants: Sequence[Tensor],
+    parts: Sequence[Tensor],
+    log_det: Tensor,
+    by_log_det: Tensor,
+    parameters: Sequence[nn.Parameter],
+) -> tuple[Tensor, ...]:
+    """Gradients by a flow's parameters, from those by its folded constants.
+
+    Args:
+        constants: as `KernelProgram.write` gives them.
+        parts: the gradient by each.
+        log_det: the log-determinant that no image changes, folded too.
+        by_log_det: the gradient by it.
+        parameters: of the flow.
+    """
+    # Most weights are constants themselves; autograd takes the others through the folding. One weight may be both,
+    # or several constants: layers can share it.
+    found: dict[int, Tensor] = {}
+    ends = []
+    for constant, part in zip(constants, parts, strict=True):
+        if constant.is_leaf:
+            _add(found, constant, part)
+        else:
+            ends.append((constant, part))
+    if log_det.requires_grad:
+        ends.append((log_det, by_log_det))
+    if ends:
+        outputs, by_outputs = zip(*ends, strict=True)
+        folding = torch.autograd.grad(outputs, parameters, by_outputs, allow_unused=True)
+        for parameter, gradient in zip(parameters, folding, strict=True):
+            if gradient is not None:
+                _add(found, parameter, gradient)
+    # A weight that no layer uses changes nothing.
+    return tuple(
+        found[id(parameter)] if id(parameter) in found else torch.zeros_like(parameter) for parameter in parameters
+    )
 
 
 def _add(found: dict[int, Tensor], weight: Tensor, gradient: Tensor) -> None:

@@ -66,9 +66,11 @@ void write_weights(const Flow *flow, const float *const *plain);
 void run(const Flow *flow, int pass, int images, int groups_at_once, int threads, const float *in,
          const float *log_det_in, float *out, float *log_det_out, char *saved, char *scratch);
 
-/* Latents and log-determinants of images, and the gradient of sum(|z|^2 / 2 - log_det) by all weights, added to
-   `gradients`. On the calling thread; `saved` and `scratch` hold one chunk. */
-void learn(const Flow *flow, int images, int groups_at_once, const float *in, float *latents, float *log_det,
-           float *gradients, char *saved, char *scratch);
+/* Latents and log-determinants of images, and the gradient by all weights, added to `gradients`: of
+   sum(|z|^2 / 2 - log_det), or where by_latents and by_log_det are given, of what has these gradients; by_images: gets
+   the gradient by images, or 0. On the calling thread; `saved` and `scratch` hold one chunk. */
+void learn(const Flow *flow, int images, int groups_at_once, const float *in, const float *by_latents,
+           const float *by_log_det, float *latents, float *log_det, float *by_images, float *gradients, char *saved,
+           char *scratch);
 
 #endif

@@ -226,8 +226,9 @@ void write_weights(const Flow *flow, const float *const *plain) {
     }
 }
 
-void learn(const Flow *flow, int images, int groups_at_once, const float *in, float *latents, float *log_det,
-           float *gradients, char *saved, char *scratch) {
+void learn(const Flow *flow, int images, int groups_at_once, const float *in, const float *by_latents,
+           const float *by_log_det, float *latents, float *log_det, float *by_images, float *gradients, char *saved,
+           char *scratch) {
     for (int start = 0; start < images; start += groups_at_once * V) {
         Chunk chunk = new_chunk(flow, groups_at_once, scratch);
         const int count = least(images - start, groups_at_once * V);
@@ -239,8 +240,10 @@ void learn(const Flow *flow, int images, int groups_at_once, const float *in, fl
         to_latents(&chunk, FORWARD, in + (int64_t)start * flow->dimensions, rows, count);
         for (int lane = 0; lane < chunk.groups * V; lane++) {
             if (lane < count) log_det[start + lane] = lane_log_det[lane] + flow->log_det;
-            lane_log_det[lane] = lane < count ? -1.0f : 0.0f;
+            lane_log_det[lane] = lane >= count ? 0.0f : by_log_det ? by_log_det[start + lane] : -1.0f;
         }
-        to_images(&chunk, FORWARD_GRADIENT, rows, 0, count); /* the gradient of |z|^2 / 2 is z */
+        /* The gradient of |z|^2 / 2 is z. */
+        const float *by_rows = by_latents ? by_latents + (int64_t)start * flow->dimensions : rows;
+        to_images(&chunk, FORWARD_GRADIENT, by_rows, by_images ? by_images + (int64_t)start * flow->dimensions : 0, count);
     }
 }
