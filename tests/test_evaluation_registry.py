@@ -25,6 +25,7 @@ NAMED = {
     "evaluation/registry.py",
     "evaluation/rounding.py",
     "experiment/inversion.py",
+    "models/denoiser.py",
     "training/supervised.py",
     "provenance/recomputing.py",
     "report/latex.py",
@@ -33,6 +34,7 @@ NAMED = {
     "report/tables.py",
     "report/uncertainty.py",
     "studies/published/__init__.py",
+    "studies/start_spread.py",
 }
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
+import math
 import re
 import shutil
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +25,7 @@ from flowprior import operators
 from flowprior.errors import FlowpriorError, UnknownNameError
 from flowprior.evaluation.plots import cost_curve
 from flowprior.evaluation.statistics import describe, pooled_psnr_chavez2021
+from flowprior.experiment.loading import load_experiment
 from flowprior.experiment.plan import jobs
 from flowprior.images.checksums import of_file
 from flowprior.images.quantise import to_pixels
@@ -30,10 +34,11 @@ from flowprior.report.costs import cost_table, training_seconds, with_training
 from flowprior.report.formats import count, duration, number, signed, unit
 from flowprior.report.grids import make_grid
 from flowprior.report.lines import lines_of
-from flowprior.report.published import REFERENCES, table_of
+from flowprior.report.published import REFERENCES, reference_of
 from flowprior.report.results import load
 from flowprior.report.uncertainty import certainties
 
+ROOT = Path(__file__).parent.parent
 ONE_TASK = {"denoising": {"operator": "identity"}}
 
 
@@ -222,8 +227,52 @@ def test_the_published_table_stands_beside_ours_in_both_conventions(html, result
     ],
 )
 def test_published_values_mean_the_documented_decibels(task, solver, true):
-    assert table_of("chavez2021")[task, solver].psnr == pytest.approx(true, abs=0.011)
-    assert len(REFERENCES["chavez2021"].table) == 13
+    assert reference_of("chavez2021").entry(task, solver, "any").psnr == pytest.approx(true, abs=0.011)
+    assert len(REFERENCES["chavez2021"].entries) == 13
+
+
+def test_tables_of_wei2022_are_told_apart_by_models():
+    wei = reference_of("wei2022")
+    assert wei.entry("deblurring", "unfolded", "glow_prox")[:2] == ("GLOW Prox", 40.549)
+    assert math.isnan(wei.entry("deblurring", "unfolded", "glow_prox").ssim)
+    assert wei.entry("denoising", "unfolded", "unet_denoiser") is None  # not printed
+    assert wei.entry("inpainting_8", "unfolded", "unet_prox").psnr == 35.917
+    assert wei.entry("deblurring", "unfolded", "unet_prox", "drawn").psnr == 26.224
+    assert wei.entry("deblurring", "map", "glow_prox") is None
+    assert wei.entry("deblurring", "unfolded", "glow_prox", "ffhq") is None
+    assert (len(wei.entries), len(wei.sets["drawn"])) == (25, 9)
+
+
+def test_a_published_table_without_a_convention_has_no_column_for_it(tmp_path, monkeypatch):
+    """Beside its own images and another set's; the solver behind the paper's rows is named as ours for the test."""
+    wei = REFERENCES["wei2022"]
+
+    def rename(table):
+        return {(task, "map", "flow_a"): entry for (task, _, model), entry in table.items() if model == "glow_prox"}
+
+    sets = {name: rename(table) for name, table in wei.sets.items()}
+    monkeypatch.setitem(REFERENCES, "wei2022", dataclasses.replace(wei, entries=rename(wei.entries), sets=sets))
+    experiment = tiny_experiment(
+        reference="wei2022", bits=8, test_sets={"drawn": {"source": "folder", "path": str(tmp_path), "test": 6}}
+    )
+    fabricate(tmp_path, experiment)
+    build(experiment, tmp_path)
+    layout = Layout(experiment, tmp_path)
+    table = pd.read_csv(layout.table("published").with_suffix(".csv"))
+    assert not [name for name in table if name.endswith("printed")]
+    found = table[table["paper_row"] == "GLOW Prox"].set_index("task")["paper_psnr"]
+    assert found.to_dict() == {"denoising": 28.236, "denoising, drawn": 22.102}
+    rows = Page(layout.page.read_text()).cells["published"]
+    assert ["denoising, drawn"] in rows and {len(row) for row in rows[2:] if len(row) > 1} == {10}
+    assert "printed" not in layout.table("published").with_suffix(".tex").read_text()
+
+
+def test_names_of_wei2022_are_those_of_its_experiment():
+    wei, experiment = reference_of("wei2022"), load_experiment(ROOT / "params" / "wei2022.yaml")
+    solved = {(job.split, (job.task, experiment.solver_of(job.method), job.prior)) for job in jobs(experiment)}
+    for images, table in {"test": wei.entries, **wei.sets}.items():
+        wanted = {(images, key) for key in table if not str(key[2]).endswith("_denoiser")}
+        assert wanted and wanted <= solved
 
 
 def test_a_table_that_prints_psnr_has_its_spread_and_no_printed_columns(tmp_path):

@@ -57,7 +57,9 @@ class Experiment(SettingsModel):
         "auto", description="rows (images times settings of a job) solved together; auto: as many as memory holds"
     )
     chunk: int = Field(4, ge=1, description="settings per job: fewer jobs, coarser re-runs")
-    reference: str | None = Field(None, description="published table to stand beside ours: chavez2021 or oberlin2021")
+    reference: str | None = Field(
+        None, description="published tables to stand beside ours: chavez2021, oberlin2021 or wei2022"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -9,7 +9,7 @@ import pandas as pd
 
 from flowprior.evaluation.registry import CHOSEN_BY
 from flowprior.report.formats import MINUS, interval, number, signed, unit, written
-from flowprior.report.published import reference_of
+from flowprior.report.published import Reference
 from flowprior.report.results import Results
 from flowprior.report.tables import best, hyperparameter_table, listed, published_table, selection_table
 
@@ -25,8 +25,8 @@ def latex_tables(results: Results) -> dict[str, str]:
         "paired": _paired(results),
         "hyperparameters": _hyperparameters(results),
     }
-    if results.experiment.reference:
-        latex["published"] = _published(results)
+    if results.reference:
+        latex["published"] = _published(results, results.reference)
     return latex
 
 
@@ -106,7 +106,7 @@ def _paired(results: Results) -> str:
     return _grouped(pd.DataFrame(rows, columns=["task", *columns]), columns, caption, "tab:paired")
 
 
-def _published(results: Results) -> str:
+def _published(results: Results, reference: Reference) -> str:
     columns: Columns = {
         "method": ("method", str),
         "paper_printed": ("paper: printed", number),
@@ -118,9 +118,8 @@ def _published(results: Results) -> str:
         "ours_paper_setting_psnr": ("fixed: PSNR", number),
         "ours_paper_setting_ssim": ("SSIM", unit),
     }
-    assert results.experiment.reference is not None
     caption = "Published values beside ours; PSNR in dB. `Fixed': the paper's settings."
-    if reference_of(results.experiment.reference).printed:
+    if reference.printed:
         caption = (
             r"Published values beside ours. `Printed' follows the paper's program, which takes a square root "
             r"too many and pools errors over 32 images; PSNR is true, in dB. `Fixed': the paper's settings."
@@ -128,7 +127,7 @@ def _published(results: Results) -> str:
     else:
         heads = {"paper_psnr": ("paper: PSNR", number), "ours_psnr": ("ours: PSNR", number)}
         columns = {name: heads.get(name, head) for name, head in columns.items() if not name.endswith("_printed")}
-    return _grouped(published_table(results), columns, caption, "tab:published")
+    return _grouped(published_table(results, reference), columns, caption, "tab:published")
 
 
 def _hyperparameters(results: Results) -> str:

@@ -27,7 +27,7 @@ from flowprior.report import costs, figures, grids, latex, origins, priors, styl
 from flowprior.report.formats import between, count, duration, interval, number, signed, unit, verdict, written
 from flowprior.report.grids import Grid
 from flowprior.report.measured import LEAST_NORM
-from flowprior.report.published import OFFSET, reference_of
+from flowprior.report.published import OFFSET
 from flowprior.report.results import Results, load, read_json
 from flowprior.report.tables import best
 from flowprior.report.uncertainty import Group
@@ -80,8 +80,8 @@ def write_tables(results: Results) -> None:
         "paired": tables.paired_table(results),
         "hyperparameters": tables.hyperparameter_table(results),
     }
-    if results.experiment.reference:
-        frames["published"] = tables.published_table(results)
+    if results.reference:
+        frames["published"] = tables.published_table(results, results.reference)
     for name, frame in frames.items():
         with replacing(results.layout.table(name).with_suffix(".csv")) as part:
             frame.to_csv(part, index=False)
@@ -120,7 +120,7 @@ def render(results: Results, reconstructions: list[Grid], certain: list[Group], 
         provenance: what `flowprior.provenance.collected.collect` found.
     """
     experiment, versions = results.experiment, provenance["written"]["versions"]
-    reference = experiment.reference
+    reference = results.reference
     steps = step_times(JobEntry(**job) for job in provenance["jobs"])
     environment = Environment(
         loader=PackageLoader("flowprior.report", "."),
@@ -144,9 +144,9 @@ def render(results: Results, reconstructions: list[Grid], certain: list[Group], 
         first=results.metrics[0],
         headlines=(found := tables.headlines(results)),
         key_sentence=tables.key_sentence(found),
-        reference=reference_of(reference) if reference else None,
+        reference=reference,
         offset=OFFSET,
-        published=tables.published_table(results).to_dict("records") if reference else None,
+        published=tables.published_table(results, reference).to_dict("records") if reference else None,
         edges=[f"{task} by {line.label}, {setting}" for task, line, setting in sweeps.at_an_edge(results)],
         least_norm=LEAST_NORM,
         costs={task: costs.cost_table(results, task) for task in experiment.tasks if results.lines_on(task)},

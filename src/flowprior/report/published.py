@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from flowprior.errors import UnknownNameError
@@ -12,43 +14,55 @@ OFFSET = 20 * math.log10(255)
 
 
 class Published(NamedTuple):
-    """One entry of a published table.
+    """One entry of a published table; NaN where the paper gives no such number.
 
     Attributes:
         row: the paper's name of the method.
         psnr: true, in dB: mean over images.
         ssim: as printed.
-        printed_psnr: as printed, where that is another number; NaN where it is not.
-        psnr_std: standard deviation between images, in dB; NaN where the paper gives none.
+        printed: PSNR as printed, where that is another number.
+        psnr_std: standard deviation between images, in dB.
         ssim_std: the same of SSIM.
     """
 
     row: str
     psnr: float
-    ssim: float
-    printed_psnr: float = math.nan
+    ssim: float = math.nan
+    printed: float = math.nan
     psnr_std: float = math.nan
     ssim_std: float = math.nan
 
 
-class Reference(NamedTuple):
-    """A published table, and the images behind it.
+#: Who an entry is of: task, registered solver, and model; None: whatever the model.
+Key = tuple[str, str, str | None]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The tables of a paper, and the images behind them.
 
     Attributes:
-        title: the paper and the table.
+        title: the paper and its tables.
         bits: grey levels per channel, as bits.
         side: of the images, in pixels.
-        printed: whether its PSNR is printed as another number, as Chávez 2021 does.
         note: what its numbers are of.
-        table: (task, solver) -> entry.
+        entries: of the experiment's own test images.
+        sets: name of another test set -> its entries.
+        printed: whether its PSNR is printed as another number, as Chávez 2021 does.
     """
 
     title: str
     bits: int
     side: int
-    printed: bool
     note: str
-    table: dict[tuple[str, str], Published]
+    entries: Mapping[Key, Published]
+    sets: Mapping[str, Mapping[Key, Published]] = field(default_factory=dict)
+    printed: bool = False
+
+    def entry(self, task: str, solver: str, prior: str, images: str = "test") -> Published | None:
+        """What the paper prints of a method on a task, or None."""
+        table = self.entries if images == "test" else self.sets.get(images, {})
+        return table.get((task, solver, prior), table.get((task, solver, None)))
 
 
 def true_psnr(printed: float) -> float:
@@ -76,15 +90,51 @@ _OBERLIN2021 = {
     "random_mask": ((21.84, 3.57, 0.71, 0.14), (27.89, 2.24, 0.87, 0.05)),
     "square_mask": ((30.40, 2.53, 0.94, 0.02), (27.50, 3.26, 0.91, 0.03)),
 }
-REFERENCES = {
+#: Tables I to III: model -> mean PSNR of each task, as far as it is printed. Table IV: of the first three, drawn faces.
+_WEI_TASKS = ("denoising", "inpainting", "deblurring", "denoising_25", "inpainting_8", "deblurring_4")
+_WEI_ROWS = {
+    "resnet_prox": "ResNet Prox",
+    "resnet_denoiser": "Pre-trained ResNet Prox",
+    "unet_prox": "U-Net Prox",
+    "unet_denoiser": "Pre-trained U-Net Prox",
+    "glow_prox": "GLOW Prox",
+    "glow_plugged": "Plug-and-play",
+}
+_WEI2022 = {
+    "resnet_prox": (27.054, 34.010, 35.554, 25.489, 34.644, 35.358),
+    "resnet_denoiser": (None, 33.216, 35.703),
+    "unet_prox": (28.180, 35.157, 38.662, 25.770, 35.917, 38.034),
+    "unet_denoiser": (None, 35.337, 38.046),
+    "glow_prox": (28.236, 35.927, 40.549, 26.633, 36.634, 39.461),
+    "glow_plugged": (8.112, 18.960, 23.141),
+}
+_WEI2022_DRAWN = {
+    "resnet_prox": (21.746, 23.705, 25.007),
+    "unet_prox": (22.587, 24.015, 26.224),
+    "glow_prox": (22.102, 23.472, 27.419),
+}
+
+
+def _by_models(table: Mapping[str, tuple[float | None, ...]]) -> dict[Key, Published]:
+    """Entries of Wei et al. 2022: unfolded networks, which are told apart by their models."""
+    return {
+        (task, "unfolded", model): Published(_WEI_ROWS[model], psnr)
+        for model, values in table.items()
+        for task, psnr in zip(_WEI_TASKS, values, strict=False)
+        if psnr is not None
+    }
+
+
+#: Name -> what a paper prints. An experiment names its tasks, models and test sets as here to stand beside it.
+REFERENCES: Mapping[str, Reference] = {
     "chavez2021": Reference(
         title="Chávez et al. 2021, Table 1",
         bits=5,
         side=32,
-        printed=True,
         note="Means over 192 test faces of CelebA.",
-        table={
-            (task, solver): Published(row, true_psnr(printed), ssim, printed)
+        printed=True,
+        entries={
+            (task, solver, None): Published(row, true_psnr(printed), ssim, printed)
             for solver, (row, entries) in _CHAVEZ2021.items()
             for task, (printed, ssim) in zip(_CHAVEZ_TASKS, entries, strict=False)
         },
@@ -93,35 +143,34 @@ REFERENCES = {
         title="Oberlin & Verm 2021, Table 1",
         bits=8,
         side=64,
-        printed=False,
         note="Means over 50 test faces of CelebA and their standard deviation between images, by a Glow of 61 million "
         "parameters.",
-        table={
-            (task, solver): Published(row, psnr, ssim, psnr_std=psnr_std, ssim_std=ssim_std)
+        entries={
+            (task, solver, None): Published(row, psnr, ssim, psnr_std=psnr_std, ssim_std=ssim_std)
             for task, entries in _OBERLIN2021.items()
             for (solver, row), (psnr, psnr_std, ssim, ssim_std) in zip(
                 (("synthesis", "Synthesis"), ("analysis", "Analysis")), entries, strict=True
             )
         },
     ),
+    "wei2022": Reference(
+        title="Wei et al. 2022, Tables I to IV",
+        bits=8,
+        side=64,
+        note="Mean PSNR over faces of CelebA-HQ, and over drawn faces, by a Glow of depth 18 in 4 levels: noise of .2 "
+        "and .25, holes of 19 and 16 pixels, blurs of 5 and 8 pixels.",
+        entries=_by_models(_WEI2022),
+        sets={"drawn": _by_models(_WEI2022_DRAWN)},
+    ),
 }
 
 
 def reference_of(name: str) -> Reference:
-    """A published table by its name.
+    """A paper's tables by its name.
 
     Raises:
-        UnknownNameError: no such published table.
+        UnknownNameError: no such paper.
     """
     if name not in REFERENCES:
         raise UnknownNameError("reference", name, REFERENCES)
     return REFERENCES[name]
-
-
-def table_of(name: str | None) -> dict[tuple[str, str], Published]:
-    """(task, solver) -> published entry; empty without a reference.
-
-    Raises:
-        UnknownNameError: no such published table.
-    """
-    return {} if name is None else reference_of(name).table

@@ -18,6 +18,7 @@ from flowprior.evaluation.selection import setting_means
 from flowprior.experiment.layout import Layout
 from flowprior.experiment.params import Experiment
 from flowprior.report.lines import Line, lines_of
+from flowprior.report.published import Reference, reference_of
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ class Results:
     def metrics(self) -> list[Metric]:
         """What stands in the tables: metrics with intervals that some line has."""
         return compared(self.summary)
+
+    @property
+    def reference(self) -> Reference | None:
+        """Published tables to stand beside ours."""
+        name = self.experiment.reference
+        return reference_of(name) if name else None
 
     def lines_on(self, task: str) -> list[Line]:
         """Methods that ran on a task, in the experiment's order."""

@@ -10,7 +10,7 @@ import pandas as pd
 from flowprior.evaluation.registry import CHOSEN_BY, METRICS, Metric
 from flowprior.report.formats import verdict
 from flowprior.report.lines import Line
-from flowprior.report.published import reference_of, table_of
+from flowprior.report.published import Published, Reference
 from flowprior.report.results import Results
 
 #: Of the table of results, in the order that its readers know; those of other metrics come after them.
@@ -18,6 +18,15 @@ _FIRST = [
     *("task", "method", "prior", "setting", "n", "n_diverged"),
     *(f"{name}{part}" for name in ("psnr", "ssim") for part in ("", "_std", "_low", "_high")),
     *("seconds_per_image", "passes", "coverage", "crps", "converged"),
+]
+#: What stands beside a paper's numbers -> its column of the summary.
+_OURS = {"printed": "psnr_chavez2021_pooled", "psnr": "psnr", "ssim": "ssim"}
+#: Columns of the table of published values.
+_PUBLISHED = [
+    *("task", "paper_row", "method"),
+    *(f"paper_{name}" for name in ("printed", "psnr", "psnr_std", "ssim", "ssim_std")),
+    *(f"{whose}_{name}" for whose in ("ours", "ours_paper_setting") for name in _OURS),
+    "n",
 ]
 
 
@@ -50,44 +59,37 @@ def paired_table(results: Results) -> pd.DataFrame:
     return against.drop(columns="other_is_best_baseline").reset_index(drop=True)
 
 
-def published_table(results: Results) -> pd.DataFrame:
-    """The paper's printed table beside ours, as true PSNR and in its convention if it has one; all methods.
+def published_table(results: Results, reference: Reference) -> pd.DataFrame:
+    """A paper's tables beside ours; all methods, theirs or not, and theirs on other test images too.
 
-    `ours_printed` pools one MSE per 32 images, as the program of Chávez 2021 does; `ours_psnr` is the true mean. What
-    is printed stands only beside a paper that prints another number than PSNR.
+    `ours_psnr` is the true mean. Where the paper prints another number than PSNR that stands in columns `_printed`;
+    ours pools one MSE per 32 images, as the program of Chávez 2021 does.
     """
-    table = table_of(results.experiment.reference)
-    printed = results.experiment.reference is not None and reference_of(results.experiment.reference).printed
     lines = []
-    for task, line in _entries(results):
-        theirs = table.get((task, line.solver))
-        ours, fixed = results.selected(task, line), results.selected(task, line, "paper")
-        assert ours is not None, "a line that ran has a validation line"
-        lines.append(
-            {
-                "task": task,
-                "paper_row": theirs.row if theirs else "",
+    for images in ("test", *results.experiment.test_sets):
+        for task, line in _entries(results):
+            theirs = reference.entry(task, line.solver, line.prior, images)
+            ours, fixed = _ours(results, task, line, images)
+            if ours is None or (theirs is None and images != "test"):
+                continue
+            entry = {
+                "task": task if images == "test" else f"{task}, {images}",
                 "method": line.label,
-                "paper_printed": theirs.printed_psnr if theirs else np.nan,
-                "paper_psnr": theirs.psnr if theirs else np.nan,
-                "paper_psnr_std": theirs.psnr_std if theirs else np.nan,
-                "paper_ssim": theirs.ssim if theirs else np.nan,
-                "paper_ssim_std": theirs.ssim_std if theirs else np.nan,
-                "ours_printed": ours["psnr_chavez2021_pooled"],
-                "ours_psnr": ours["psnr"],
-                "ours_ssim": ours["ssim"],
-                "ours_paper_setting_printed": fixed["psnr_chavez2021_pooled"] if fixed else np.nan,
-                "ours_paper_setting_psnr": fixed["psnr"] if fixed else np.nan,
-                "ours_paper_setting_ssim": fixed["ssim"] if fixed else np.nan,
                 "n": int(ours["n"]),
             }
-        )
-    found = pd.DataFrame(lines)
-    return (
-        found
-        if printed or found.empty
-        else found.drop(columns=[name for name in found if str(name).endswith("_printed")])
-    )
+            entry |= {f"paper_{name}": value for name, value in (theirs or Published("", np.nan))._asdict().items()}
+            for whose, means in (("ours", ours), ("ours_paper_setting", fixed or {})):
+                entry |= {f"{whose}_{name}": means.get(column, np.nan) for name, column in _OURS.items()}
+            lines.append(entry)
+    columns = [name for name in _PUBLISHED if reference.printed or not name.endswith("_printed")]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _ours(results: Results, task: str, line: Line, images: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Means with the setting that validation images chose, and with the paper's; these of our own test images only."""
+    if images == "test":
+        return results.selected(task, line), results.selected(task, line, "paper")
+    return results.on_set(task, images).get(line), None
 
 
 def hyperparameter_table(results: Results) -> pd.DataFrame:
