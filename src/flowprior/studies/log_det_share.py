@@ -65,6 +65,7 @@ class LogDetShare(Study):
 
     def draw(self, table: pd.DataFrame, figure: Figure) -> None:
         """A point per image, both axes at one scale."""
+        figure.set_size_inches(4.2, 3.8)
         axis = figure.subplots()
         images = table[~table["image"].isin([MEAN, STD, CORRELATION])]
 
@@ -73,9 +74,11 @@ class LogDetShare(Study):
 
         half, minus = (images[name].to_numpy() - said(MEAN, name) for name in _PARTS[:2])
         axis.plot(half, minus, ".", markersize=4, color="#0072B2")
-        axis.set_aspect("equal", adjustable="datalim")
-        axis.set_xlabel(f"||z||²/2 less its mean (nats), standard deviation {said(STD, 'half_norm'):.0f}")
-        axis.set_ylabel(f"-log |det| less its mean,\nstandard deviation {said(STD, 'minus_log_det'):.0f}")
+        # One scale: how much each part varies can be seen.
+        reach = 1.1 * max(abs(half).max(), abs(minus).max())
+        axis.set(xlim=(-reach, reach), ylim=(-reach, reach), box_aspect=1)
+        axis.set_xlabel(f"||z||²/2 less its mean (nats),\nstandard deviation {said(STD, 'half_norm'):.3g}")
+        axis.set_ylabel(f"-log |det| less its mean,\nstandard deviation {said(STD, 'minus_log_det'):.3g}")
         axis.set_title(f"correlation {said(CORRELATION, 'minus_log_det'):.2f}")
 
 
