@@ -1,4 +1,4 @@
-"""Flows trained through by the compiled kernel: gradients by images, latents and weights are those of torch's layers."""
+"""Flows trained through by the kernel: gradients by images, latents and weights are those of torch's layers."""
 
 import copy
 
