@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
-from flowprior.errors import FlowpriorError, UnknownNameError
+from flowprior.errors import FlowpriorError
 from flowprior.experiment.labels import label, labels_of
+from flowprior.experiment.names import check_beginnings, check_methods, check_trained_as
 from flowprior.experiment.parts import (
     NO_PRIOR,
     MethodSettings,
@@ -24,7 +25,6 @@ from flowprior.experiment.parts import (
     Training,
 )
 from flowprior.images.settings import SPLITS, DataSettings
-from flowprior.models.registry import FITTED
 from flowprior.operators.task import TaskSettings
 from flowprior.registry import SettingsModel
 
@@ -94,45 +94,10 @@ class Experiment(SettingsModel):
         return self
 
     @model_validator(mode="after")
-    def _references_exist(self) -> Experiment:
-        for name, method in self.methods.items():
-            for kind, used, known in (
-                ("task", method.tasks or {}, self.tasks),
-                ("prior", method.priors or [], {**self.priors, **dict.fromkeys(FITTED.names())}),
-            ):
-                for entry in used:
-                    if entry not in known:
-                        raise UnknownNameError(f"{kind} of method '{name}':", entry, known)
-        return self
-
-    @model_validator(mode="after")
-    def _beginnings_exist(self) -> Experiment:
-        for name, prior in self.priors.items():
-            seen, begin = [name], prior.begin
-            while begin is not None:
-                if begin not in self.priors:
-                    raise UnknownNameError(f"begin of model '{seen[-1]}':", begin, self.priors)
-                if begin in seen:
-                    raise ValueError(f"model '{name}' begins with itself ({' -> '.join([*seen, begin])})")
-                if self.priors[begin].for_one_task:
-                    raise ValueError(f"model '{seen[-1]}' can not begin with '{begin}', which is trained for one task")
-                seen.append(begin)
-                begin = self.priors[begin].begin
-        return self
-
-    @model_validator(mode="after")
-    def _whose_models_solve_a_task(self) -> Experiment:
-        for name, task in self.tasks.items():
-            if (other := task.trained_as) is None:
-                continue
-            if other not in self.tasks:
-                raise UnknownNameError(f"trained_as of task '{name}': task", other, self.tasks)
-            if other == name:
-                raise ValueError(f"task '{name}' is trained_as itself: leave trained_as out")
-            if further := self.tasks[other].trained_as:
-                raise ValueError(
-                    f"task '{name}' is trained_as '{other}', whose models are those of '{further}': name '{further}'"
-                )
+    def _names_name_something(self) -> Experiment:
+        check_methods(self)
+        check_beginnings(self)
+        check_trained_as(self)
         return self
 
     def solver_of(self, method: str) -> str:

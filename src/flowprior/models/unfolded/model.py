@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from flowprior.errors import FlowpriorError
@@ -21,10 +20,10 @@ from flowprior.models.unfolded.proximal import (
     shrunk_laplace,
     shrunk_normal,
 )
+from flowprior.models.unfolded.settings import UnfoldedSettings
 from flowprior.operators.base import Operator
 from flowprior.optim.fista import largest_eigenvalue
 from flowprior.randomness import keyed_rows
-from flowprior.registry import SettingsModel
 
 
 class Unfolded(nn.Module):
@@ -42,59 +41,9 @@ class Unfolded(nn.Module):
     #: Weights that were trained before move slowly.
     training_defaults: ClassVar[dict[str, Any]] = {"learning_rate": 5e-4, "clip_norm": 1.0}
 
-    class Settings(SettingsModel):
-        """Settings of `unfolded`."""
+    Settings = UnfoldedSettings
 
-        folds: int = Field(4, ge=1, description="K: data steps, each followed by a proximal map")
-        prox: str = Field("haar_glow", description="proximal map: a registered flow, or a network: unet, resnet")
-        prox_settings: dict[str, Any] = Field(default_factory=dict, description="the flow's or network's own settings")
-        tied: bool = Field(False, description="one proximal map for all folds; else each fold has its own")
-        trains: Literal["all", "steps"] = Field(
-            "all",
-            description="what is learned: everything, or only step sizes and strengths, with the proximal map as it "
-            "was trained before (plug-and-play; one map for all folds)",
-        )
-        last_shrinks: bool = Field(
-            False, description="flows: whether the last fold shrinks; if not (Wei et al. 2022) its flow cancels"
-        )
-        shrinkage: Literal["normal", "laplace"] = Field(
-            "normal", description="flows: density of the latents that the shrinkage is the proximal map of"
-        )
-        shrinkage_by: Literal["fold", "level"] = Field(
-            "fold", description="flows: one strength for each fold, as in the paper, or for each level of each fold"
-        )
-        start: Literal["zero_latent", "zero", "pseudo_inverse"] | None = Field(
-            None, description="first iterate: G_0(0), the image zero, or A_dagger y; null: G_0(0) of flows, else zero"
-        )
-        data_step: Literal["gradient", "pseudo_inverse"] = Field(
-            "gradient", description="along A_adjoint(A x - y), or A_dagger(A x - y), which no bad condition slows"
-        )
-        step_size: float = Field(
-            0.7,
-            gt=0,
-            description="first mu of every fold, in units of 1 / ||A||^2; with 1 no fold of denoising sees more"
-            " than the measurement, and none of them learns",
-        )
-        strength: float | None = Field(
-            None,
-            gt=0,
-            description="first strength of every fold: lambda of flows, the noise level told to networks; null: 1 of "
-            "flows (far from images a flow with less is too steep to learn from), .1 of networks",
-        )
-        step_rate: float = Field(
-            100.0, gt=0, description="how many times faster than weights the logarithms of mu and strengths move"
-        )
-        likelihood: float = Field(
-            0.0,
-            ge=0,
-            description="flows: weight of the mean bits per dimension of the folds' flows on true images, in the "
-            "training's loss: the paper's future work",
-        )
-        memory: Literal["plain", "reversible"] = Field(
-            "plain", description="reversible: what a gradient needs is computed again, so memory stays with depth"
-        )
-
-    def __init__(self, shape: tuple[int, int, int], settings: Settings) -> None:
+    def __init__(self, shape: tuple[int, int, int], settings: UnfoldedSettings) -> None:
         super().__init__()
         self.shape, self.settings = shape, settings
         shrink = {"normal": shrunk_normal, "laplace": shrunk_laplace}[settings.shrinkage]
@@ -109,7 +58,8 @@ class Unfolded(nn.Module):
             )
             for _ in range(1 if self.shares else settings.folds + 1)
         )
-        self._check(first)
+        if not isinstance(first, FlowProximal):
+            settings.refuse_what_flows_alone_understand()
         self.begins_at_origin = settings.start in (None, "zero_latent") and isinstance(first, FlowProximal)
         asked = settings.strength
         self._first_strength = first.first_strength if asked is None else asked
@@ -240,21 +190,3 @@ class Unfolded(nn.Module):
                 found = largest_eigenvalue(lambda x: operator.A_adjoint(operator.A(x)), start, 1.0)
             self._norms[operator] = known = settings, found or 1.0
         return known[1]
-
-    def _check(self, first: Proximal) -> None:
-        """Refuse settings that only flows understand."""
-        settings = self.settings
-        if isinstance(first, FlowProximal):
-            return
-        odd = {
-            "start": settings.start == "zero_latent",
-            "last_shrinks": settings.last_shrinks,
-            "shrinkage": settings.shrinkage == "laplace",
-            "shrinkage_by": settings.shrinkage_by == "level",
-            "likelihood": settings.likelihood > 0,
-        }
-        if name := next((name for name, wrong in odd.items() if wrong), None):
-            raise FlowpriorError(
-                f"{name} {getattr(settings, name)!r} is for flows, and prox '{settings.prox}' is a network; "
-                "leave it out"
-            )

@@ -3,8 +3,8 @@
 `program.py` writes any flow of the registered layers down as plain steps with folded constants; `kernel/` runs such
 steps on the CPU. `KernelFlow` is what solvers ask hundreds of times per image; `KernelLikelihood` is what training asks
 after each change of the weights, and `WeightedFlow` what trains through a flow by another loss. `FoldedFlow` runs the
-same steps by torch, where there is no kernel or on a GPU; `GraphFlow` launches them there at once. The flow itself stays
-the reference that tests compare with.
+same steps by torch, where there is no kernel or on a GPU; `GraphFlow` launches them there at once. The flow itself
+stays the reference that tests compare with.
 """
 
 from flowprior.models.flows.evaluators.by_graphs import GraphFlow
