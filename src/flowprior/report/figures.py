@@ -22,6 +22,8 @@ from flowprior.report.style import TEXT_WIDTH, legend, message, new_figure
 COSTS = {"seconds": "seconds per image", "passes": "network passes per image"}
 #: Decibels shown below the best curve; a start far below would squeeze the rest.
 _SHOWN = 16.0
+#: Of a curve's whole time: what took less is at its start.
+_LEAST_SHARE = 1e-3
 
 
 def paired_figure(results: Results) -> Figure:
@@ -93,8 +95,8 @@ def _draw(axis: Axes, results: Results, task: str, line: Line, cost: str) -> flo
     """Draw one method; returns its best mean PSNR."""
     chosen = results.selected(task, line) or {}
     curve = cost_curve(results.traces_of(task, line, str(chosen["setting"])))
-    # The time axis has no place for what cost nothing; passes begin with none: what the start alone gives.
-    curve = curve[curve[cost] >= (0 if cost == "passes" else 1e-9)]
+    # The time axis has no place for what cost as good as nothing; passes begin with none: what the start alone gives.
+    curve = curve[curve[cost] >= (0 if cost == "passes" else max(1e-9, _LEAST_SHARE * curve[cost].max()))]
     style: dict[str, Any] = {"color": line.colour, "marker": line.marker}
     if len(curve) > 1:
         axis.plot(curve[cost], curve[CHOSEN_BY], markevery=[len(curve) - 1], **style)
