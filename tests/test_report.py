@@ -26,7 +26,7 @@ from flowprior.errors import FlowpriorError, UnknownNameError
 from flowprior.evaluation.plots import cost_curve
 from flowprior.evaluation.statistics import describe, pooled_psnr_chavez2021
 from flowprior.experiment.loading import load_experiment
-from flowprior.experiment.plan import jobs
+from flowprior.experiment.plan import is_baseline, jobs
 from flowprior.images.checksums import of_file
 from flowprior.images.quantise import to_pixels
 from flowprior.report import Layout, build, report_files
@@ -570,3 +570,15 @@ def test_the_same_results_give_the_same_bytes(built, tmp_path):
     build(experiment, tmp_path / "copy", skipped={"csgm": "it needs a <missing> module"})
     for path in written:
         assert path.read_bytes() == (root / path.relative_to(tmp_path / "copy")).read_bytes(), path.name
+
+
+def test_an_experiment_says_which_methods_are_compared_with():
+    """A network that was unfolded has no flow: its method stands with the baselines, in lines, rows and choices."""
+    methods = {"map": {}, "chavez": {"baseline": True}, "linear_mmse": {"baseline": False}}
+    experiment = tiny_experiment(methods=methods, reference=None)
+    assert {line.method: line.baseline for line in lines_of(experiment)} == {
+        "map": False,
+        "chavez": True,
+        "linear_mmse": False,
+    }
+    assert [method for method in methods if is_baseline(experiment, method)] == ["chavez"]

@@ -9,7 +9,7 @@ from flowprior.evaluation import evaluate
 from flowprior.evaluation.plots import plots_of
 from flowprior.experiment.loading import experiment_from
 from flowprior.experiment.origin import check_origin
-from flowprior.experiment.plan import jobs
+from flowprior.experiment.plan import is_baseline, jobs
 from flowprior.files import replacing
 from flowprior.progress import job_output
 from flowprior.report.results import read_history
@@ -21,6 +21,7 @@ with job_output(snakemake.log[0]):
     for job, part, path in zip(jobs(experiment), parts, snakemake.input.rows, strict=True):
         check_origin(experiment, job, part, path)
     rows = pd.concat(parts, ignore_index=True)
+    rows["baseline"] = rows["method"].map({name: is_baseline(experiment, name) for name in experiment.methods})
     traces = pd.concat([pd.read_parquet(path) for path in snakemake.input.traces], ignore_index=True)
     summary, paired, metrics, sets = evaluate(rows, experiment.seed)
     for path, table in ((output.rows, rows), (output.traces, traces)):

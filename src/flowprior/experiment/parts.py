@@ -114,6 +114,11 @@ class MethodSettings(SettingsModel):
     )
     priors: list[str] | None = Field(None, description="priors it runs with; null: all that can what it needs")
     images: int | None = Field(None, ge=1, description="only the first so many test images (slow protocols); null: all")
+    baseline: bool | None = Field(
+        None,
+        description="whether methods with a learned flow are compared with this one; null: as its solver says. An "
+        "unfolded network has no flow, its solver can not know",
+    )
 
     @field_validator("tasks", mode="before")
     @classmethod

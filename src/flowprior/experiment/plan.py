@@ -62,7 +62,8 @@ def splits_of(experiment: Experiment, method: str, task: str) -> tuple[str, ...]
 
 def is_baseline(experiment: Experiment, method: str) -> bool:
     """Whether methods with a learned prior are compared with this one."""
-    return solver_facts(experiment.solver_of(method)).baseline
+    asked = experiment.methods[method].baseline
+    return solver_facts(experiment.solver_of(method)).baseline if asked is None else asked
 
 
 def fitted_priors(experiment: Experiment) -> tuple[str, ...]:

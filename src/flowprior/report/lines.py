@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flowprior.experiment.params import Experiment
-from flowprior.experiment.pieces import solver_facts
+from flowprior.experiment.plan import is_baseline
 
 #: Colours that colour-blind readers tell apart (Okabe and Ito; Tol), fixed for the methods every report has.
 _OWN = {
@@ -71,5 +71,5 @@ def lines_of(experiment: Experiment) -> tuple[Line, ...]:
             label = method if len(priors) == 1 else f"{method} ({prior})"
             marker = _MARKERS[len(lines) % len(_MARKERS)]
             solver = experiment.solver_of(method)
-            lines.append(Line(method, prior, solver, solver_facts(solver).baseline, label, own, marker))
+            lines.append(Line(method, prior, solver, is_baseline(experiment, method), label, own, marker))
     return tuple(lines)
