@@ -34,6 +34,7 @@ class WeightedFlow(FlowEvaluator):
         flow: float32 on the CPU.
 
     Attributes:
+        who: for messages.
         leaves: the folded constants, and last the log-determinant that no image changes; `refresh` makes them.
 
     Raises:
@@ -51,6 +52,7 @@ class WeightedFlow(FlowEvaluator):
         self._program: Program | None = None
         self._constants: list[Tensor] = []
         self.leaves: list[Tensor] = []
+        self.who = f"flow '{flow.name}' trained by the compiled kernel"
 
     def refresh(self) -> None:
         """Take the flow's weights as they are now."""
@@ -130,7 +132,7 @@ class _Forward(torch.autograd.Function):
         (rows,) = ctx.saved_tensors
         by_rows = torch.empty_like(rows)
         found = ctx.flow.by_weights(rows, by_latents, by_log_det, by_rows)
-        return None, *_last(ctx.flow, (rows, *gradients), by_rows, *found)
+        return None, *(once(gradient, ctx.flow.who, rows, *gradients) for gradient in (by_rows, *found))
 
 
 class _Inverse(torch.autograd.Function):
@@ -150,9 +152,4 @@ class _Inverse(torch.autograd.Function):
         z, rows = ctx.saved_tensors
         by_latents = ctx.flow.by_latents(z, by_images, by_log_det)
         found = ctx.flow.by_weights(rows, -by_latents, -by_log_det, None)
-        return None, *_last(ctx.flow, (z, *gradients), by_latents, *found)
-
-
-def _last(flow: WeightedFlow, causes: Sequence[Tensor], *found: Tensor) -> tuple[Tensor, ...]:
-    who = f"flow '{flow.name}' trained by the compiled kernel"
-    return tuple(once(gradient, who, *causes) for gradient in found)
+        return None, *(once(gradient, ctx.flow.who, z, *gradients) for gradient in (by_latents, *found))
