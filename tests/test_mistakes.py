@@ -343,6 +343,8 @@ def test_a_model_takes_a_shape_or_refuses_it(name, shape):
         torch.testing.assert_close(model.inverse(model(x)[0])[0], x, rtol=0, atol=1e-3)
     elif name in ("dcgan", "pggan"):
         assert model.decode(torch.zeros(2, *model.latent_shape)).shape == (2, *shape)
+    elif name == "denoiser":
+        assert model.denoise(uniform(2, *shape), 0.1).shape == (2, *shape)
     else:
         x = uniform(2, *shape)
         assert model(operators.build("identity", shape), x).shape == (2, *shape)

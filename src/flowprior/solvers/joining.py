@@ -15,7 +15,8 @@ def joined(first: Result, second: Result) -> Result:
     """The second of two searches of the same images, with the first in front of it.
 
     Returns:
-        Images of the second; passes and seconds added up, traces one after the other; diverged where either is.
+        Images of the second, or of the first where that diverged; passes and seconds added up, traces one after the
+        other; diverged where either is.
     """
     before, after = first.trace, second.trace
     trace = Trace(
@@ -25,8 +26,11 @@ def joined(first: Result, second: Result) -> Result:
     )
     statuses = zip(first.status, second.status, strict=True)
     status = tuple("ok" if one == other == "ok" else "diverged" for one, other in statuses)
+    # The second went on from what the first had lost: it says nothing of the image.
+    lost = torch.tensor([said != "ok" for said in first.status], device=second.images.device)
     return replace(
         second,
+        images=torch.where(lost.reshape(-1, 1, 1, 1), first.images, second.images),
         status=status,
         converged=second.converged & torch.tensor([said == "ok" for said in status]),
         passes=first.passes + second.passes,
