@@ -21,6 +21,7 @@ with job_output(snakemake.log[0]):
     for job, part, path in zip(jobs(experiment), parts, snakemake.input.rows, strict=True):
         check_origin(experiment, job, part, path)
     rows = pd.concat(parts, ignore_index=True)
+    # Of the experiment, not of a solution: it may change without any being made again.
     rows["baseline"] = rows["method"].map({name: is_baseline(experiment, name) for name in experiment.methods})
     traces = pd.concat([pd.read_parquet(path) for path in snakemake.input.traces], ignore_index=True)
     summary, paired, metrics, sets = evaluate(rows, experiment.seed)

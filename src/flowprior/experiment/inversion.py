@@ -132,7 +132,6 @@ def _rows(problem: Problem, point: Any, part: slice, result: Result, truth: Tens
             "method": params.method,
             "solver": params.solver,
             "prior": params.prior,
-            "baseline": solvers.REGISTRY.get(params.solver).baseline,
             "setting": point["label"],
             "settings": json.dumps(point["settings"], sort_keys=True),
             "paper": bool(point["paper"]),

@@ -8,9 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-#: Steps of the power iteration, and by how much its result, a lower bound, is raised.
-_POWER_STEPS, _MARGIN = 50, 1.02
-
 
 class Proximal(NamedTuple):
     """A smooth term and one whose proximal map is known, per row.
@@ -79,25 +76,3 @@ def fista(
         if bool(done.all()):
             break
     return Found(x, done, taken)
-
-
-def largest_eigenvalue(apply: Callable[[Tensor], Tensor], start: Tensor, margin: float = _MARGIN) -> float:
-    """A bound on the largest eigenvalue of a symmetric map without negative ones, by power iteration.
-
-    Args:
-        apply: the map, of (1, ...).
-        start: a vector (1, ...) that is not zero.
-        margin: what the found value, never more than the largest, is multiplied by.
-
-    Example:
-        >>> round(largest_eigenvalue(lambda v: v * torch.tensor([[1.0, 3.0]]), torch.ones(1, 2), 1.0), 4)
-        3.0
-    """
-    vector, value = start / start.norm(), 0.0
-    for _ in range(_POWER_STEPS):
-        image = apply(vector)
-        value = float(image.norm())
-        if value == 0:
-            break
-        vector = image / value
-    return value * margin

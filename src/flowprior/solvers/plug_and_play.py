@@ -12,11 +12,10 @@ from torch import Tensor
 
 from flowprior.models.capabilities import Denoises, passes_of
 from flowprior.operators.base import Operator
+from flowprior.operators.norms import squared_norm
 from flowprior.optim.conjugate import conjugate_gradients
-from flowprior.optim.fista import largest_eigenvalue
 from flowprior.optim.problem import PASSES, Terms, finite_rows
 from flowprior.optim.recorder import Recorder
-from flowprior.randomness import keyed_rows
 from flowprior.registry import NoiseStd, SettingsModel
 from flowprior.solvers.base import Context, Result, Solver
 from flowprior.solvers.memory import operator_key
@@ -81,7 +80,7 @@ class PlugAndPlay(Solver):
         settings, each = self.settings, passes_of(prior)
         recorder = Recorder(settings.steps, observer=context.observer, progress=context.progress)
         noise, weight = (self.value_per_image(name, y, context) for name in self.per_row)
-        norm = context.remembered(("norm", operator_key(operator)), lambda: _norm(operator, y))
+        norm = context.remembered(("norm", operator_key(operator)), lambda: squared_norm(operator, y) ** 0.5 or 1.0)
         own = noise.clamp(min=_LEAST) / norm
         levels = _levels(settings, own)
         z = y.new_full((len(y), *operator.shape), _GREY) if context.start is None else context.start
@@ -149,12 +148,6 @@ def _data_step(operator: Operator, y: Tensor, z: Tensor, ratio: Tensor, steps: i
     missing = torch.where(follows[:, None], operator.A_adjoint(y - operator.A(z)).flatten(1), 0.0)
     tolerance = _SOLVED * torch.finfo(z.dtype).eps
     return z + conjugate_gradients(normal, missing, tolerance, steps).reshape(z.shape)
-
-
-def _norm(operator: Operator, like: Tensor) -> float:
-    """A's largest singular value; 1 of an operator that shows nothing."""
-    start = keyed_rows(torch.randn, operator.shape, [("norm",)]).to(like)
-    return largest_eigenvalue(lambda x: operator.A_adjoint(operator.A(x)), start) ** 0.5 or 1.0
 
 
 def _terms(operator: Operator, y: Tensor, images: Tensor) -> Terms:

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from flowprior.models.capabilities import Invertible
 from flowprior.registry import SettingsModel
-from flowprior.solvers.base import solve
 from flowprior.studies.base import Study, Subject
-from flowprior.studies.problems import Methods, problem_of, solver_of
+from flowprior.studies.problems import Methods, problem_of, solutions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,19 +51,7 @@ class LatentHistogram(Study):
         asked = self.settings
         problem, model = problem_of(subject, asked.task, asked.images), subject.model
         latents = {TRUTH: _latents(model, problem.truth)}
-        memory: dict[object, object] = {}
-        for method, settings in asked.methods.items():
-            name, own = solver_of(method, settings)
-            found = solve(
-                name,
-                problem.operator,
-                problem.y,
-                model,
-                keys=problem.names,
-                seed=subject.seed,
-                memory=memory,
-                **own,
-            )
+        for method, found in solutions(subject, problem, asked.methods):
             latents[method] = _latents(model, found.images) if found.latents is None else found.latents
         rows: list[tuple[str, float, float, float, float]] = []
         edges = torch.linspace(-asked.reach, asked.reach, asked.bins + 1, dtype=torch.float64)

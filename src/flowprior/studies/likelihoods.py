@@ -16,6 +16,7 @@ from flowprior.models.flows.base import bits_per_dim
 from flowprior.randomness import generator, keyed_rows
 from flowprior.registry import SettingsModel
 from flowprior.studies.base import Study, Subject
+from flowprior.studies.problems import between_levels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,10 +58,8 @@ class Likelihoods(Study):
         }
         rows = []
         for kind, images in kinds.items():
-            # Pictures have 256 levels; the density is of values between them.
-            keys = [(subject.seed, "likelihoods", kind, i) for i in range(count)]
-            between = ((images.to(test) * 255).round() + keyed_rows(torch.rand, shape, [*keys]).to(test)) / 256
-            values = bits_per_dim(subject.model.log_prob(between), test[0].numel())
+            x = between_levels(images.to(test), [(subject.seed, "likelihoods", kind, i) for i in range(count)])
+            values = bits_per_dim(subject.model.log_prob(x), test[0].numel())
             rows += [(kind, i, value) for i, value in enumerate(values.tolist())]
         return pd.DataFrame(rows, columns=["kind", "number", "bits_per_dim"])
 

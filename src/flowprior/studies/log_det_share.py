@@ -12,9 +12,9 @@ from torch import Tensor
 
 from flowprior.models.capabilities import Invertible
 from flowprior.models.flows.base import standard_normal_log_prob
-from flowprior.randomness import keyed_rows
 from flowprior.registry import SettingsModel
 from flowprior.studies.base import Study, Subject
+from flowprior.studies.problems import between_levels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,10 +47,8 @@ class LogDetShare(Study):
         """Columns: image, half_norm, minus_log_det, neg_log_prob; below all images their mean, spread, correlation."""
         assert subject.images is not None
         images, names = subject.images[: self.settings.images], subject.names[: self.settings.images]
-        # Pictures have 256 levels; the density is of values between them.
-        keys = [(subject.seed, name, "log_det_share") for name in names]
-        within = keyed_rows(torch.rand, tuple(images.shape[1:]), [*keys]).to(images)
-        half, minus, whole = parts_of(subject.model, ((images * 255).round() + within) / 256)
+        x = between_levels(images, [(subject.seed, name, "log_det_share") for name in names])
+        half, minus, whole = parts_of(subject.model, x)
         table = pd.DataFrame(
             {
                 "image": names[: len(images)],

@@ -11,9 +11,8 @@ from pydantic import Field
 from flowprior.evaluation.metrics import psnr
 from flowprior.models.capabilities import Invertible
 from flowprior.registry import SettingsModel
-from flowprior.solvers.base import solve
 from flowprior.studies.base import Study, Subject
-from flowprior.studies.problems import Methods, problem_of, solver_of
+from flowprior.studies.problems import Methods, problem_of, solutions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,29 +47,16 @@ class StartSpread(Study):
         """Columns: method, image, start, psnr in dB, distance (RMS, of its solution from the mean of the starts')."""
         asked = self.settings
         problem = problem_of(subject, asked.task, asked.images)
-        keys = [f"{name}, start {start}" for name in problem.names for start in range(asked.starts)]
-        y, truth = (batch.repeat_interleave(asked.starts, dim=0) for batch in (problem.y, problem.truth))
-        memory: dict[object, object] = {}
+        starts = problem.repeated([f"{name}, start {start}" for name in problem.names for start in range(asked.starts)])
         parts = []
-        for method, settings in asked.methods.items():
-            name, own = solver_of(method, settings)
-            found = solve(
-                name,
-                problem.operator,
-                y,
-                subject.model,
-                keys=keys,
-                seed=subject.seed,
-                memory=memory,
-                **{**own, "init_std": asked.init_std},
-            )
-            solutions = found.images.unflatten(0, (-1, asked.starts))
-            away = (solutions - solutions.mean(1, keepdim=True)).square().mean(dim=(2, 3, 4)).sqrt()
+        for method, found in solutions(subject, starts, asked.methods, init_std=asked.init_std):
+            several = found.images.unflatten(0, (-1, asked.starts))
+            away = (several - several.mean(1, keepdim=True)).square().mean(dim=(2, 3, 4)).sqrt()
             columns = {
                 "method": method,
                 "image": np.repeat(problem.names, asked.starts),
                 "start": list(range(asked.starts)) * len(problem.names),
-                "psnr": psnr(found.images, truth, 1.0).cpu().numpy(),
+                "psnr": psnr(found.images, starts.truth, 1.0).cpu().numpy(),
                 "distance": away.flatten().double().cpu().numpy(),
             }
             parts.append(pd.DataFrame(columns))

@@ -38,7 +38,7 @@ class UnfoldedTraining(SupervisedTraining):
     def __init__(self, model: Unfolded, settings: TrainingSettings, bits: int, task: Task | None = None) -> None:
         super().__init__(model, settings, bits, task)
         self.divisible = not model.by_batch
-        #: Proximal map, by its id, -> its flow as the kernel computes it.
+        #: Proximal map -> its flow as the kernel computes it.
         self._weighted = _weighted_flows(model, settings)
 
     @property
@@ -67,7 +67,7 @@ class UnfoldedTraining(SupervisedTraining):
         if not weight:
             return error
         images, dimensions = examples[1], math.prod(self.model.shape)
-        flows = [self._weighted.get(id(one), one.flow) for one in self.model.maps if isinstance(one, FlowProximal)]
+        flows = [self._weighted.get(one, one.flow) for one in self.model.maps if isinstance(one, FlowProximal)]
         bits = torch.stack([bits_per_dim(flow.log_prob(images), dimensions, self.bits) for flow in flows])
         return error + weight * bits.mean(0)
 
@@ -78,7 +78,7 @@ class UnfoldedTraining(SupervisedTraining):
         for flow in self._weighted.values():
             flow.refresh()
         ends = [leaf for flow in self._weighted.values() for leaf in flow.leaves]
-        by_kernel = {id(weight) for one in self._maps() for weight in one.flow.parameters()}
+        by_kernel = {id(weight) for one in self._weighted for weight in one.flow.parameters()}
         everything = list(self.model.parameters())
         wanted = [weight for weight in everything if weight.requires_grad and id(weight) not in by_kernel]
         with nullcontext() if self.divisible else by_batch(self.model):
@@ -87,18 +87,13 @@ class UnfoldedTraining(SupervisedTraining):
             )
         by_weight = dict(zip(map(id, wanted), found[: len(wanted)], strict=True))
         rest = found[len(wanted) :]
-        for one in self._maps():
-            flow = self._weighted[id(one)]
+        for one, flow in self._weighted.items():
             by_leaves, rest = rest[: len(flow.leaves)], rest[len(flow.leaves) :]
             by_weight |= dict(zip(map(id, one.flow.parameters()), flow.gradients(by_leaves), strict=True))
         return loss, [by_weight.get(id(weight), torch.zeros_like(weight)) for weight in everything]
 
-    def _maps(self) -> list[FlowProximal]:
-        """The proximal maps whose flows the kernel computes."""
-        return [one for one in self.model.maps if id(one) in self._weighted]  # type: ignore[misc]
-
     def _asked(self, one: Any) -> AbstractContextManager[Any]:
-        weighted = self._weighted.get(id(one))
+        weighted = self._weighted.get(one)
         return nullcontext(one if weighted is None else one.by(weighted))
 
     @torch.no_grad()
@@ -116,17 +111,17 @@ class UnfoldedTraining(SupervisedTraining):
         return Grid(np.stack([to_pixels(row) for row in rows.values()]), {"rows": list(rows)})
 
 
-def _weighted_flows(model: Unfolded, settings: TrainingSettings) -> dict[int, WeightedFlow]:
+def _weighted_flows(model: Unfolded, settings: TrainingSettings) -> dict[FlowProximal, WeightedFlow]:
     """The flows that learn, as the kernel computes them; none where it can not, or where torch is as fast."""
     if settings.precision != "float32" or model.settings.trains != "all":
         return {}
-    found = {}
+    found: dict[FlowProximal, WeightedFlow] = {}
     for one in model.maps:
         if isinstance(one, FlowProximal):
             try:
                 if pixels_per_weight(folded(one.flow)) < LEAST_PIXELS:
                     return {}
-                found[id(one)] = WeightedFlow(one.flow)
+                found[one] = WeightedFlow(one.flow)
             except NotFoldableError:
                 return {}
     return found

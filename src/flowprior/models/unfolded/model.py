@@ -22,8 +22,7 @@ from flowprior.models.unfolded.proximal import (
 )
 from flowprior.models.unfolded.settings import UnfoldedSettings
 from flowprior.operators.base import Operator
-from flowprior.optim.fista import largest_eigenvalue
-from flowprior.randomness import keyed_rows
+from flowprior.operators.norms import squared_norm
 
 
 class Unfolded(nn.Module):
@@ -185,8 +184,6 @@ class Unfolded(nn.Module):
         settings = repr(operator.settings)
         known = self._norms.get(operator)
         if known is None or known[0] != settings:
-            with torch.no_grad():
-                start = keyed_rows(torch.rand, self.shape, [("unfolded", "norm")]).to(self.steps)
-                found = largest_eigenvalue(lambda x: operator.A_adjoint(operator.A(x)), start, 1.0)
+            found = squared_norm(operator, self.steps)
             self._norms[operator] = known = settings, found or 1.0
         return known[1]

@@ -14,14 +14,8 @@ from torch import Tensor
 from flowprior.models.flows.base import Flow
 from flowprior.models.flows.evaluators.base import FlowEvaluator
 from flowprior.models.flows.evaluators.by_kernel import KernelFlow, checked_rows
-from flowprior.models.flows.evaluators.interface import address
-from flowprior.models.flows.evaluators.kernel_program import KernelProgram
-from flowprior.models.flows.evaluators.likelihood import by_constant, by_parameters
-from flowprior.models.flows.evaluators.program import Program, folded
-from flowprior.models.flows.evaluators.workspaces import Workspaces
+from flowprior.models.flows.evaluators.learning_program import LearningProgram
 from flowprior.models.flows.once import once
-
-_MOST_THREADS = 64
 
 
 class WeightedFlow(FlowEvaluator):
@@ -43,25 +37,18 @@ class WeightedFlow(FlowEvaluator):
 
     def __init__(self, flow: Flow) -> None:
         super().__init__(flow)
-        self._flow, self._parameters = flow, list(flow.parameters())
         self._asked = KernelFlow(flow).with_threads(1)
         self.library = self._asked.library
-        with torch.no_grad():
-            self._written = KernelProgram(self.library, folded(flow), flow, inverses=False)
-        self._workspaces = Workspaces(_MOST_THREADS)
-        self._program: Program | None = None
-        self._constants: list[Tensor] = []
+        self._learning = LearningProgram(flow)
         self.leaves: list[Tensor] = []
         self.who = f"flow '{flow.name}' trained by the compiled kernel"
 
     def refresh(self) -> None:
         """Take the flow's weights as they are now."""
-        self._program = folded(self._flow)
-        self._constants = self._written.write(self._program)
-        self._asked.take(self._program)
-        self.leaves = [
-            tensor.detach().clone().requires_grad_(True) for tensor in (*self._constants, self._program.log_det)
-        ]
+        program = self._learning.refresh()
+        self._asked.take(program)
+        ends = (*self._learning.constants, program.log_det)
+        self.leaves = [tensor.detach().clone().requires_grad_(True) for tensor in ends]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """As `Flow.forward`."""
@@ -75,9 +62,8 @@ class WeightedFlow(FlowEvaluator):
 
     def gradients(self, by_leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Gradients by the flow's parameters in their order, from those by `leaves` since the last `refresh`."""
-        assert self._program is not None
         *parts, by_log_det = by_leaves
-        return by_parameters(self._constants, parts, self._program.log_det, by_log_det, self._parameters)
+        return self._learning.by_parameters(parts, by_log_det)
 
     def _constant(self) -> Tensor:
         """Nothing, with the gradient of the log-determinant that no image changes: the kernel has added its value."""
@@ -103,17 +89,7 @@ class WeightedFlow(FlowEvaluator):
         self, rows: Tensor, by_latents: Tensor, by_log_det: Tensor, by_images: Tensor | None
     ) -> list[Tensor]:
         """The gradients of a forward pass of images by all constants; `by_images`, if given, gets that by images."""
-        lanes, struct = int(self.library.lanes()), self._written.struct
-        at_once = max(1, min(self._asked.most_groups, -(-len(rows) // lanes)))
-        gradients = rows.new_zeros(sum(self._written.sizes))
-        sizes = (self.library.saved_bytes(struct, at_once, 1), self.library.scratch_bytes(struct, at_once))
-        workspace = self._workspaces.take(at_once, 1, *sizes)
-        latents, log_det = torch.empty_like(rows), rows.new_empty(len(rows))
-        given = (rows, by_latents, by_log_det, latents, log_det, by_images, gradients)
-        memory = (*given, workspace.saved, workspace.scratch)
-        self.library.learn(struct, len(rows), at_once, *map(address, memory))
-        self._workspaces.leave(workspace)
-        return by_constant(self._constants, gradients, self._written.sizes)
+        return self._learning.by_constant(self._learning.learn(rows, by_latents, by_log_det, by_images)[2])
 
 
 class _Forward(torch.autograd.Function):
