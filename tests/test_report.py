@@ -31,6 +31,7 @@ from flowprior.images.checksums import of_file
 from flowprior.images.quantise import to_pixels
 from flowprior.report import Layout, build, report_files
 from flowprior.report.costs import cost_table, training_seconds, with_training
+from flowprior.report.figures import cost_figure
 from flowprior.report.formats import count, duration, number, signed, unit
 from flowprior.report.grids import make_grid
 from flowprior.report.lines import lines_of
@@ -582,3 +583,16 @@ def test_an_experiment_says_which_methods_are_compared_with():
         "linear_mmse": False,
     }
     assert [method for method in methods if is_baseline(experiment, method)] == ["chavez"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_panel_for_each_task_and_none_that_is_empty(tmp_path, count):
+    """Two stand beside each other: of an odd number the last place stays free."""
+    experiment = tiny_experiment(
+        tasks={f"task{number}": {"operator": "identity"} for number in range(count)},
+        methods={"linear_mmse": {}},
+        reference=None,
+    )
+    fabricate(tmp_path, experiment)
+    figure = cost_figure(load(experiment, tmp_path), "seconds")
+    assert [axis.get_title() for axis in figure.axes] == list(experiment.tasks)

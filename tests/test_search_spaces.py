@@ -1,4 +1,4 @@
-"""Synthesis, analysis and hybrid: their objectives, where they agree by mathematics, starts, checkerboards."""
+"""Synthesis and analysis: their objectives, where they agree by mathematics, starts, checkerboards."""
 
 import pytest
 import torch
@@ -61,23 +61,6 @@ class TestObjectives:
         torch.testing.assert_close(seen["data_fit"][0], squares(operator.A(start) - y) / 2)
         torch.testing.assert_close(seen["loss"][0], squares(operator.A(start) - y) / 2 + 0.1 * norms)
 
-    @pytest.mark.parametrize("penalty", ["latent_norm", "density"])
-    def test_hybrid_is_one_and_then_the_other(self, penalty):
-        (operator, y), flow = problem(), small_flow("haar_glow", SHAPE)
-        shared = {"weight": 0.02, "optimiser": "adam"}
-        found = solved("hybrid", operator, y, flow, latent_steps=7, steps=5, penalty=penalty, **shared)
-        first = solved("synthesis", operator, y, flow, steps=7, **shared)
-        seen, before = found.trace.values["loss"], first.trace.values["loss"]
-        torch.testing.assert_close(seen[: len(before)], before)
-        term = squares(flow.encode(first.images)) if penalty == "latent_norm" else -2 * flow.log_prob(first.images)
-        begun = squares(operator.A(first.images) - y) / 2 + 0.02 * term
-        torch.testing.assert_close(seen[len(before)], begun)
-        assert bool((seen[-1] < begun).all())
-        assert torch.equal(found.passes, first.passes + 11)
-        own = solved("hybrid", operator, y, flow, latent_steps=7, steps=5, latent_weight=0.3, **shared)
-        other = solved("synthesis", operator, y, flow, steps=7, **{**shared, "weight": 0.3})
-        torch.testing.assert_close(own.trace.values["loss"][: len(before)], other.trace.values["loss"])
-
 
 @pytest.mark.parametrize("operator_name", ["box_blur", "random_mask", "block_mean"])
 def test_with_a_linear_flow_all_have_the_one_minimum(operator_name):
@@ -91,12 +74,9 @@ def test_with_a_linear_flow_all_have_the_one_minimum(operator_name):
     right = y.flatten(1) @ forward / 2 - weight * offset @ matrix
     wanted = torch.linalg.solve(left, right.T).T.reshape(2, *SHAPE).clamp(0, 1)
     exact = {"optimiser": "lbfgs", **LONG}
-    both = {"latent_steps": 20, "weight": weight, **exact}
     found = {
         "synthesis": solved("synthesis", operator, y, flow, weight=weight, **exact),
         "analysis": solved("analysis", operator, y, flow, weight=weight, **exact),
-        "hybrid": solved("hybrid", operator, y, flow, penalty="density", **both),
-        "hybrid, norm": solved("hybrid", operator, y, flow, penalty="latent_norm", **both),
         "map": solved(
             "map", operator, y, flow, noise_std=(2 * weight) ** 0.5, tempering=0.0, start="zero_latent", **exact
         ),
@@ -113,8 +93,6 @@ class TestStarts:
         for name in ("analysis", "map"):
             settings = {"start": "zero_latent", **still}
             torch.testing.assert_close(solved(name, operator, y, flow, **settings).images, latent.images)
-        both = solved("hybrid", operator, y, flow, latent_steps=1, latent_learning_rate=1e-12, **still)
-        torch.testing.assert_close(both.images, latent.images)
         other = solvers.solve("analysis", operator, y, flow, keys=NAMES, seed=1, start="zero_latent", **still)
         assert not torch.allclose(other.images, latent.images)
 
@@ -127,9 +105,6 @@ class TestStarts:
         assert torch.equal(ours.passes, theirs.passes)
         latent = solved("synthesis", operator, y, flow, weight=0.5 * 0.05**2, optimiser="lbfgs", **still)
         torch.testing.assert_close(latent.images, theirs.images, rtol=0, atol=1e-5)
-        both = {"latent_steps": 1, "latent_learning_rate": 1e-12}
-        found = solved("hybrid", operator, y, flow, weight=0.5 * 0.05**2, **both, **still)
-        torch.testing.assert_close(found.images, theirs.images, rtol=0, atol=1e-5)
 
     def test_uniform_pixels_follow_an_images_name(self):
         (operator, y), flow = problem(), small_flow("haar_glow", SHAPE)
@@ -170,7 +145,7 @@ class TestCheckerboard:
         with pytest.raises(FlowpriorError, match="less than a side of the image 4x4, got 4"):
             checkerboard_energy(torch.zeros(1, 3, 4, 4), 4)
 
-    @pytest.mark.parametrize("solver", ["synthesis", "analysis", "hybrid"])
+    @pytest.mark.parametrize("solver", ["synthesis", "analysis"])
     def test_what_is_weighed_heavily_goes(self, solver):
         operator, flow = small_operator("identity", SHAPE), small_flow("haar_glow", SHAPE)
         index = torch.arange(8, dtype=torch.float64) // 2

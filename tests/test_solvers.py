@@ -53,7 +53,7 @@ CASES = [(solver, operator) for solver in solvers.names() if solver != "bm3d" fo
 def test_an_image_does_not_depend_on_its_batch(solver, operator_name):
     operator, y = problem(operator_name)
     prior = prior_of(solver)
-    if solver in ("map", "analysis", "hybrid"):
+    if solver in ("map", "analysis"):
         # L-BFGS enlarges what float32 rounds away in other sums; that it mixes no images shows without it.
         prior, y = prior.double(), y.double()
     together = solvers.solve(solver, operator, y, prior, keys=NAMES, **quick(solver))

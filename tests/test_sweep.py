@@ -16,7 +16,6 @@ SWEEPS = {
     "csgm": [{"gamma": value, "steps": 12, "restarts": 2, "combine": "best"} for value in (0.01, 1.0)],
     "synthesis": [{"weight": value, "steps": 12} for value in (0.0, 0.01)],
     "analysis": [{"weight": value, "steps": 12, "optimiser": "adam"} for value in (1e-4, 0.01, 1.0)],
-    "hybrid": [{"weight": value, "steps": 9, "latent_steps": 9, "optimiser": "adam"} for value in (1e-4, 0.01)],
     # Rates differ: these can not share a batch. A field left out is not the field at another value.
     "glowip": [{"learning_rate": 0.1, "steps": 9}, {"learning_rate": 0.2, "steps": 9}, {"gamma": 0.1, "steps": 9}],
 }

@@ -73,7 +73,7 @@ def cost_figure(results: Results, cost: str) -> Figure:
     if not tasks:
         message(figure, "No method ran.")
         return figure
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis, task in zip(axes, tasks, strict=False):
         best = max([_draw(axis, results, task, line, cost) for line in results.lines_on(task)], default=-np.inf)
         axis.margins(x=0.08, y=0.1)
@@ -83,7 +83,7 @@ def cost_figure(results: Results, cost: str) -> Figure:
         axis.set_title(task)
         axis.set_xlabel(COSTS[cost])
         axis.set_ylabel(chosen_by().head)
-    for axis in list(axes)[len(tasks) :]:
+    for axis in axes[len(tasks) :]:
         axis.remove()
     # Before the first image a model was trained: time, and passes of another kind.
     lines = [replace(line, label=with_training(results, line)) for line in results.lines]

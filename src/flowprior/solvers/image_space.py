@@ -1,9 +1,9 @@
-"""Search over images x: what `map`, `analysis` and the second half of `hybrid` share."""
+"""Search over images x: what `map` and `analysis` share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -25,9 +25,6 @@ Penalty = Callable[[Tensor, Rows], Tensor]
 class ImageSettings(SearchSettings):
     """Settings of every search over images."""
 
-    #: The starts that `init_std` spreads.
-    spread: ClassVar[tuple[str, ...]] = ("zero_latent",)
-
     learning_rate: float = Field(0.01, gt=0, description="Adam's rate, at its peak, on values in [0, 1]")
     init_std: float = Field(
         0.0,
@@ -42,9 +39,9 @@ class ImageSettings(SearchSettings):
     @model_validator(mode="after")
     def _a_latent_is_spread(self) -> Self:
         start = getattr(self, "start", None)
-        if self.init_std and start not in self.spread:
+        if self.init_std and start != "zero_latent":
             raise ValueError(
-                f"init_std spreads a latent, and start is {start!r}; leave init_std out or set start: {self.spread[0]}"
+                f"init_std spreads a latent, and start is {start!r}; leave init_std out or set start: zero_latent"
             )
         return self
 

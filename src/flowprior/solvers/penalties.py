@@ -1,4 +1,4 @@
-"""What `synthesis`, `analysis` and `hybrid` (Oberlin & Verm 2021) are weighed by."""
+"""What `synthesis` and `analysis` (Oberlin & Verm 2021) are weighed by."""
 
 from __future__ import annotations
 

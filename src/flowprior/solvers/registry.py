@@ -19,7 +19,6 @@ REGISTRY: Registry[Solver] = Registry(
         "map": "flowprior.solvers.map:MAP",
         "synthesis": "flowprior.solvers.synthesis:Synthesis",
         "analysis": "flowprior.solvers.analysis:Analysis",
-        "hybrid": "flowprior.solvers.hybrid:Hybrid",
         "linear_mmse": "flowprior.solvers.linear_mmse:LinearMMSE",
         "linear_posterior": "flowprior.solvers.linear_posterior:LinearPosterior",
         "regressor": "flowprior.solvers.regressor:RegressorSolver",

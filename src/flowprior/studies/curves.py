@@ -104,11 +104,11 @@ class Curves(Study):
         names = list(dict.fromkeys(table["line"]))
         columns = min(len(panels), 2)
         figure.set_size_inches(7.0, 2.5 * -(-len(panels) // columns) + 0.5)
-        axes = figure.subplots(-(-len(panels) // columns), columns, squeeze=False).flat
+        axes = list(figure.subplots(-(-len(panels) // columns), columns, squeeze=False).flat)
         for axis, panel in zip(axes, panels, strict=False):
             self._panel(axis, table[table["panel"] == panel], names)
             axis.set_title(panel or "")
-        for axis in list(axes)[len(panels) :]:
+        for axis in axes[len(panels) :]:
             axis.remove()
         handles = {
             label: handle

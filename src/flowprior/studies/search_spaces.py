@@ -26,7 +26,7 @@ class SearchSpaces(Study):
     """Differences of two methods on the same test images with 95 % intervals, task by task.
 
     By default: what the image as search space gives (analysis - synthesis), what the log-determinant gives besides
-    (map - analysis), and what both searches one after the other give (hybrid - the best of the other three). Each
+    (map - analysis), and what a flow gives at all (the best linear estimate - the best of the three). Each
     stands with the setting that validation images chose, and so is the best of them chosen.
     """
 
@@ -38,7 +38,7 @@ class SearchSpaces(Study):
         """Settings of `search_spaces`."""
 
         pairs: list[tuple[str, str]] = Field(
-            [("analysis", "synthesis"), ("map", "analysis"), ("hybrid", BEST)],
+            [("analysis", "synthesis"), ("map", "analysis"), ("linear_mmse", BEST)],
             min_length=1,
             description="[method, other method]; other 'best': the best of all others named here",
         )

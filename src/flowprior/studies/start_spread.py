@@ -35,7 +35,7 @@ class StartSpread(Study):
 
         task: str = Field(description="task of the experiment whose operator and noise it takes")
         methods: Methods = Field(
-            {"synthesis": {}, "analysis": {}, "map": {"start": "zero_latent"}, "hybrid": {}},
+            {"synthesis": {}, "analysis": {}, "map": {"start": "zero_latent"}},
             min_length=1,
             description="name -> settings of the solver of that name, or of that under `solver`; each has init_std",
         )
