@@ -78,7 +78,7 @@ def test_a_fold_is_the_papers():
         x = x - model.step_sizes[fold] / norm * operator.A_adjoint(operator.A(x) - y)
         if fold < 2:
             flow = model.maps[fold + 1].flow
-            x = flow.decode(flow.encode(x) / (1 + model.strength_of_folds[fold]))
+            x = flow.decode(flow.encode(x) / (1 + model.strength_of_folds[fold])).clamp(-1, 2)
     torch.testing.assert_close(model(operator, y), x, atol=1e-5, rtol=0)
     assert len(model.maps) == 3 and model.passes == 5
 
@@ -307,3 +307,17 @@ def test_step_sizes_are_in_units_of_the_operator():
         model = unfolded("unet", scale=0, folds=1)
         found = model(operator, y)
         assert (operator.A(found) - y).square().sum() <= y.square().sum() + 1e-9
+
+
+@pytest.mark.parametrize("memory", ["plain", "reversible"])
+def test_what_a_flow_makes_of_no_image_goes_no_further(memory):
+    """Images so far from those a flow knows that it sends them away by orders: the folds and the gradient end."""
+    model = unfolded("flow", torch.float32, 0, folds=4, memory=memory)
+    for one in model.maps:
+        shaken(one, 0.4)
+    operator, x, y = problem("center_mask", 6, torch.float32)
+    flow = model.maps[1].flow
+    assert float(flow.decode(flow.encode(y) / 2).abs().amax()) > 1000
+    _, *folds = model.folds(operator, y)
+    assert all(float(images.abs().max()) < 3 for images in folds)
+    assert all(bool(torch.isfinite(one).all()) for one in gradients(model, operator, x, y))
